@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod classify;
+mod deadline;
+#[cfg(feature = "http")]
+mod http;
+mod observe;
+mod origin;
+mod rejected;
+mod respond;
+#[cfg(feature = "tonic")]
+mod tonic;
+
+#[cfg(feature = "http")]
+pub use self::http::problem;
+pub use self::{
+    backoff::{Backoff, Delays, InvalidBackoff, Jitter},
+    classify::{ByError, Classify, Outcome},
+    deadline::{Deadline, Scope, Scoped},
+    observe::{Metric, Observe, Value},
+    origin::Origin,
+    rejected::{BoxError, Reason, Rejectable, Rejected},
+    respond::{Answer, Fallible, FallibleFuture, Plain, Respond, RespondFuture, Responding},
+};

@@ -1,0 +1,327 @@
+use std::{error::Error, fmt, io, time::Duration};
+
+use crate::{Origin, Outcome};
+
+/// The error type of tower's own layers.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a layer refused or gave up a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A circuit breaker is open.
+    CircuitOpen,
+    /// A rate limit is used up.
+    RateLimited,
+    /// Too many calls are in flight or waiting.
+    Overloaded,
+    /// No answer came within the layer's own time limit.
+    TimedOut,
+    /// The caller's [`Deadline`](crate::Deadline) has passed, or would pass before the call could be made.
+    DeadlineExceeded,
+    /// The batch that carried this call failed as a whole.
+    BatchFailed,
+    /// The layer has been shut down.
+    Closed,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::CircuitOpen,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::TimedOut,
+        Self::DeadlineExceeded,
+        Self::BatchFailed,
+        Self::Closed,
+    ];
+
+    /// The reason as a stable word for labels: `circuit_open`, `rate_limited`, ...
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit_open",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::TimedOut => "timed_out",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::BatchFailed => "batch_failed",
+            Self::Closed => "closed",
+        }
+    }
+
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "the circuit is open",
+            Self::RateLimited => "the rate limit is reached",
+            Self::Overloaded => "too many calls are in flight",
+            Self::TimedOut => "no answer came within the time limit",
+            Self::DeadlineExceeded => "the deadline leaves no time for an answer",
+            Self::BatchFailed => "the batch with this call failed",
+            Self::Closed => "it has been shut down",
+        }
+    }
+}
+
+/// The one error that a Buttress layer raises by itself.
+///
+/// It is 24 bytes, has no heap allocation and is cheap to clone. Layers hand it to the service's own error type by
+/// `From<Rejected>`, so errors stay flat however deep the stack is.
+///
+/// A layer makes one with [`Origin::reject`], which counts it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rejected {
+    origin: Origin,
+    /// Nanoseconds, `NO_HINT` where there is none: half the size of `Option<Duration>`.
+    retry_after: u64,
+    reason: Reason,
+    sent: bool,
+}
+
+const NO_HINT: u64 = u64::MAX;
+
+impl Rejected {
+    pub(crate) const fn new(origin: Origin, reason: Reason) -> Self {
+        Self { origin, retry_after: NO_HINT, reason, sent: false }
+    }
+
+    /// The same, with the time after which the call has a chance. It saturates at 584 years.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = u64::try_from(after.as_nanos()).unwrap_or(NO_HINT - 1).min(NO_HINT - 1);
+        self
+    }
+
+    /// The same, saying that the call may have reached the backend.
+    #[must_use]
+    pub const fn after_sending(mut self) -> Self {
+        self.sent = true;
+        self
+    }
+
+    /// The kind of layer that refused: `circuit-breaker`, `timeout`, ...
+    #[must_use]
+    pub fn layer(&self) -> &'static str {
+        self.origin.layer()
+    }
+
+    /// The instance's name, as its user gave it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.origin.name()
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Whether the call may have reached the wire. Where it is `false`, repeating the call cannot do anything twice.
+    #[must_use]
+    pub const fn sent(&self) -> bool {
+        self.sent
+    }
+
+    /// When a new call has a chance, if the layer knows.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if self.retry_after == NO_HINT { None } else { Some(Duration::from_nanos(self.retry_after)) }
+    }
+
+    /// What this tells about the backend: a call that was sent and timed out, or failed with its batch, is a
+    /// [`Failure`](Outcome::Failure); whatever was refused on this side is [`Ignored`](Outcome::Ignored). A
+    /// [`DeadlineExceeded`](Reason::DeadlineExceeded) says how patient the caller was, not how the backend is.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self.reason {
+            Reason::TimedOut | Reason::BatchFailed if self.sent => Outcome::Failure,
+            _ => Outcome::Ignored,
+        }
+    }
+
+    /// Looks for a rejection in an error and its sources, also inside [`io::Error`], whose `source` skips what it
+    /// holds. At most 64 links are followed.
+    #[must_use]
+    pub fn in_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut link: Option<&'a (dyn Error + 'static)> = Some(error);
+        for _ in 0..64 {
+            let error = link?;
+            if let Some(rejected) = error.downcast_ref() {
+                return Some(rejected);
+            }
+            link = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(held) => Some(held),
+                None => error.source(),
+            };
+        }
+        None
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`: {}", self.layer(), self.name(), self.reason.sentence())?;
+        f.write_str(if self.sent {
+            "; the call may have been carried out"
+        } else {
+            "; the call was not sent"
+        })?;
+        match self.retry_after() {
+            Some(after) => write!(f, "; try again in {after:.1?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("layer", &self.layer())
+            .field("name", &self.name())
+            .field("reason", &self.reason)
+            .field("sent", &self.sent)
+            .field("retry_after", &self.retry_after())
+            .finish()
+    }
+}
+
+impl Error for Rejected {}
+
+/// An error type that a layer can put its [`Rejected`] into, and that generic code can look into again.
+///
+/// A user's own enum implements it in five lines:
+///
+/// ```
+/// use buttress_core::{Rejectable, Rejected};
+///
+/// enum OrderError {
+///     Rejected(Rejected),
+///     NotFound,
+/// }
+///
+/// impl From<Rejected> for OrderError {
+///     fn from(rejected: Rejected) -> Self {
+///         Self::Rejected(rejected)
+///     }
+/// }
+///
+/// impl Rejectable for OrderError {
+///     fn rejected(&self) -> Option<&Rejected> {
+///         if let Self::Rejected(rejected) = self { Some(rejected) } else { None }
+///     }
+/// }
+/// ```
+pub trait Rejectable: From<Rejected> {
+    /// The rejection that this error is or carries.
+    fn rejected(&self) -> Option<&Rejected>;
+}
+
+impl Rejectable for Rejected {
+    fn rejected(&self) -> Option<&Rejected> {
+        Some(self)
+    }
+}
+
+impl Rejectable for BoxError {
+    fn rejected(&self) -> Option<&Rejected> {
+        Rejected::in_error(&**self)
+    }
+}
+
+impl From<Rejected> for io::Error {
+    fn from(rejected: Rejected) -> Self {
+        let kind = match rejected.reason {
+            Reason::TimedOut | Reason::DeadlineExceeded => io::ErrorKind::TimedOut,
+            Reason::Closed => io::ErrorKind::NotConnected,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, rejected)
+    }
+}
+
+impl Rejectable for io::Error {
+    fn rejected(&self) -> Option<&Rejected> {
+        Rejected::in_error(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(BoxError);
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer")
+        }
+    }
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    fn rejected() -> Rejected {
+        Origin::new("circuit-breaker", "orders-db").reject(Reason::CircuitOpen)
+    }
+
+    #[test]
+    fn is_small() {
+        assert_eq!(size_of::<Rejected>(), 24);
+    }
+
+    #[test]
+    fn says_what_happened_to_whom_and_what_to_do() {
+        let error = rejected().with_retry_after(Duration::from_millis(2100));
+        assert_eq!(
+            error.to_string(),
+            "circuit-breaker `orders-db`: the circuit is open; the call was not sent; try again in 2.1s"
+        );
+        assert!(rejected().after_sending().to_string().ends_with("; the call may have been carried out"));
+    }
+
+    #[test]
+    fn keeps_the_longest_hint_apart_from_none() {
+        assert_eq!(rejected().retry_after(), None);
+        let longest = rejected().with_retry_after(Duration::MAX).retry_after().unwrap();
+        assert_eq!(longest, Duration::from_nanos(u64::MAX - 1));
+    }
+
+    #[test]
+    fn is_found_through_boxes_io_errors_and_sources() {
+        let deep: BoxError = Box::new(Outer(Box::new(io::Error::from(rejected()))));
+        assert_eq!(deep.rejected(), Some(&rejected()));
+        assert_eq!(io::Error::other(Outer(rejected().into())).rejected(), Some(&rejected()));
+        assert_eq!(io::Error::other("else").rejected(), None);
+    }
+
+    #[test]
+    fn a_circular_chain_of_sources_ends() {
+        #[derive(Debug)]
+        struct Ouroboros;
+        impl fmt::Display for Ouroboros {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("round")
+            }
+        }
+        impl Error for Ouroboros {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(self)
+            }
+        }
+        assert_eq!(Rejected::in_error(&Ouroboros), None);
+    }
+
+    #[test]
+    fn only_what_was_sent_tells_of_the_backend() {
+        let origin = Origin::new("timeout", "only_what_was_sent");
+        for reason in Reason::ALL {
+            assert_eq!(origin.reject(reason).outcome(), Outcome::Ignored);
+        }
+        assert_eq!(origin.reject(Reason::TimedOut).after_sending().outcome(), Outcome::Failure);
+        assert_eq!(origin.reject(Reason::BatchFailed).after_sending().outcome(), Outcome::Failure);
+        assert_eq!(origin.reject(Reason::DeadlineExceeded).after_sending().outcome(), Outcome::Ignored);
+    }
+}
