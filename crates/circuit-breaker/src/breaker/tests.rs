@@ -1,0 +1,307 @@
+use std::collections::VecDeque;
+
+use buttress_core::Backoff;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Probes, Trip, Window};
+
+const SECOND: Duration = Duration::from_secs(1);
+const OPEN_FOR: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_secs(4);
+
+fn settings(trip: Trip, permitted: u32) -> Settings {
+    Settings {
+        trip,
+        probes: Probes::try_new(permitted, LEASE).unwrap(),
+        open_for: Backoff::constant(OPEN_FOR),
+        ..Settings::default()
+    }
+}
+
+fn call(failed: bool) -> Tally {
+    Tally { calls: 1, failed: failed.into(), slow: 0 }
+}
+
+/// Says the same as the machine, in the plainest way: every call kept, every rule an `if`.
+struct Naive {
+    window: usize,
+    min_calls: usize,
+    consecutive: usize,
+    permitted: usize,
+    state: State,
+    epoch: u64,
+    calls: VecDeque<bool>,
+    in_a_row: usize,
+    until: Instant,
+    since: Instant,
+    out: Vec<(Ticket, Instant)>,
+    succeeded: usize,
+}
+
+impl Naive {
+    fn go(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.epoch += 1;
+        self.calls.clear();
+        self.in_a_row = 0;
+        self.out.clear();
+        self.succeeded = 0;
+        self.until = now + OPEN_FOR;
+        self.since = now;
+    }
+
+    fn may_admit(&mut self, now: Instant) -> bool {
+        if self.state == State::Open && now >= self.until {
+            self.go(State::HalfOpen, now);
+        } else if self.state == State::HalfOpen {
+            if self.out.iter().any(|(_, until)| now >= *until) {
+                self.go(State::Open, now);
+            } else if now >= self.since + 3 * LEASE {
+                self.go(State::Closed, now);
+            }
+        }
+        match self.state {
+            State::Closed => true,
+            State::HalfOpen => self.out.len() + self.succeeded < self.permitted,
+            _ => false,
+        }
+    }
+
+    fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
+        if ticket.epoch != self.epoch {
+            return;
+        }
+        let failed = matches!(verdict, Verdict::Bad { .. });
+        if self.state == State::HalfOpen {
+            let before = self.out.len();
+            self.out.retain(|(other, _)| *other != ticket);
+            if self.out.len() == before || verdict == Verdict::None {
+                return;
+            }
+            self.succeeded += 1;
+            if failed {
+                self.go(State::Open, now);
+            } else if self.succeeded == self.permitted {
+                self.go(State::Closed, now);
+            }
+        } else if verdict != Verdict::None {
+            self.calls.push_back(failed);
+            while self.calls.len() > self.window {
+                self.calls.pop_front();
+            }
+            self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
+            let failures = self.calls.iter().filter(|failed| **failed).count();
+            let rate = self.calls.len() >= self.min_calls && failures * 2 >= self.calls.len();
+            if failed && (rate || self.in_a_row >= self.consecutive) {
+                self.go(State::Open, now);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Admit,
+    End { which: prop::sample::Index, verdict: Verdict, forget: bool },
+    Wait(Duration),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let verdict = prop_oneof![
+        3 => Just(Verdict::Good { slow: false }),
+        3 => Just(Verdict::Bad { slow: false }),
+        1 => Just(Verdict::None),
+    ];
+    let end = (any::<prop::sample::Index>(), verdict, prop::bool::weighted(0.9));
+    let step = prop_oneof![
+        5 => Just(Step::Admit),
+        5 => end.prop_map(|(which, verdict, forget)| Step::End { which, verdict, forget }),
+        2 => (0..8_000_u64).prop_map(|ms| Step::Wait(Duration::from_millis(ms))),
+    ];
+    prop::collection::vec(step, 1..400)
+}
+
+proptest! {
+    #[test]
+    fn the_machine_does_what_the_model_says(
+        steps in steps(), window in 1..12_u32, min_calls in 1..12_u32, consecutive in 1..8_u32, permitted in 1..5_u32,
+    ) {
+        let min_calls = min_calls.min(window);
+        let trip = Trip::failure_rate(0.5, Window::calls(window)?)?.with_min_calls(min_calls)?.with_consecutive(consecutive)?;
+        let mut machine = Machine::new(settings(trip, permitted));
+        let mut now = Instant::now();
+        let mut naive = Naive {
+            window: window as usize, min_calls: min_calls as usize, consecutive: consecutive as usize,
+            permitted: permitted as usize, state: State::Closed, epoch: 0, calls: VecDeque::new(), in_a_row: 0,
+            until: now, since: now, out: Vec::new(), succeeded: 0,
+        };
+        // Tickets are kept across transitions, and sometimes used twice.
+        let mut tickets: Vec<Ticket> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Wait(length) => now += length,
+                Step::Admit => {
+                    let may = naive.may_admit(now);
+                    let (result, transition) = machine.admit(now);
+                    prop_assert_eq!(result.is_ok(), may);
+                    prop_assert_eq!(transition.is_some_and(|t| t.from == t.to), false);
+                    if let Ok(ticket) = result {
+                        prop_assert_eq!(ticket.epoch, naive.epoch);
+                        if naive.state == State::HalfOpen {
+                            naive.out.push((ticket, now + LEASE));
+                        }
+                        tickets.push(ticket);
+                    }
+                }
+                Step::End { which, verdict, forget } if !tickets.is_empty() => {
+                    let index = which.index(tickets.len());
+                    let ticket = if forget { tickets.swap_remove(index) } else { tickets[index] };
+                    if ticket.probe.is_some() {
+                        machine.judge(ticket, verdict, now);
+                    } else if ticket.epoch == machine.epoch() && verdict != Verdict::None {
+                        machine.count(0, call(matches!(verdict, Verdict::Bad { .. })), || now);
+                    }
+                    naive.end(ticket, verdict, now);
+                }
+                Step::End { .. } => {}
+            }
+            prop_assert_eq!(machine.state(), naive.state);
+            prop_assert_eq!(machine.epoch(), naive.epoch);
+            // A machine that says it is quiet must not be changed by a success.
+            if machine.is_quiet() {
+                let before = (machine.tally(), machine.consecutive());
+                machine.count(0, call(false), || now);
+                prop_assert_eq!((machine.tally(), machine.consecutive()), before);
+                prop_assert_eq!(machine.state(), State::Closed);
+            }
+        }
+    }
+}
+
+fn fresh(trip: Trip, permitted: u32) -> Machine {
+    Machine::new(settings(trip, permitted))
+}
+
+#[test]
+fn regression_01_a_window_of_calls_slides_whatever_came_before() {
+    for successes in [0, 10, 100, 10_000] {
+        let trip = Trip::failure_rate(0.5, Window::calls(10).unwrap()).unwrap();
+        let mut machine = fresh(trip, 1);
+        for _ in 0..successes {
+            machine.count(0, call(false), Instant::now);
+        }
+        let failures = (1..).find(|_| machine.count(0, call(true), Instant::now).is_some());
+        assert_eq!(failures, Some(if successes == 0 { 10 } else { 5 }), "after {successes} successes");
+    }
+}
+
+#[test]
+fn regression_02_half_open_always_ends() {
+    let mut machine = fresh(Trip::consecutive(1).unwrap(), 2);
+    let mut now = Instant::now();
+    machine.count(0, call(true), || now);
+    now += OPEN_FOR;
+
+    // Probes that give no verdict keep it half-open for three leases, not for ever.
+    for _ in 0..3 {
+        let ticket = machine.admit(now).0.unwrap();
+        assert_eq!(machine.state(), State::HalfOpen);
+        machine.judge(ticket, Verdict::None, now);
+        now += LEASE;
+    }
+    assert_eq!(machine.admit(now).0.unwrap().probe, None);
+    assert_eq!(machine.state(), State::Closed);
+
+    // Probes that hang lose their lease, and it opens again.
+    machine.count(0, call(true), || now);
+    now += OPEN_FOR;
+    let (_hangs, _too) = (machine.admit(now).0.unwrap(), machine.admit(now).0.unwrap());
+    assert_eq!(machine.admit(now).0, Err(Some(now + LEASE)));
+    now += LEASE;
+    assert_eq!(machine.admit(now).0, Err(Some(now + OPEN_FOR)));
+    assert_eq!(machine.state(), State::Open);
+    assert!(Probes::try_new(0, LEASE).is_err(), "and no probe at all is refused at construction");
+}
+
+#[test]
+fn regression_03_a_verdict_of_an_older_epoch_changes_nothing() {
+    let mut machine = fresh(Trip::consecutive(1).unwrap(), 1);
+    let mut now = Instant::now();
+    let stale = machine.admit(now).0.unwrap();
+    machine.count(0, call(true), || now);
+    now += OPEN_FOR;
+    let first = machine.admit(now).0.unwrap();
+    for ticket in [stale, Ticket { epoch: first.epoch, probe: None }, Ticket { epoch: stale.epoch, ..first }] {
+        assert_eq!(machine.judge(ticket, Verdict::Good { slow: false }, now), None);
+        assert_eq!(machine.state(), State::HalfOpen);
+    }
+    assert_eq!(machine.judge(first, Verdict::Bad { slow: false }, now).unwrap().to, State::Open);
+    now += OPEN_FOR;
+    let second = machine.admit(now).0.unwrap();
+    assert_eq!(machine.judge(first, Verdict::Good { slow: false }, now), None, "the same probe twice");
+    assert_eq!(machine.judge(second, Verdict::Good { slow: false }, now).unwrap().to, State::Closed);
+}
+
+#[test]
+fn regression_05_a_window_of_time_costs_the_same_however_many_calls_it_holds() {
+    let trip = Trip::failure_rate(1.0, Window::time(60 * SECOND).unwrap()).unwrap();
+    let mut machine = fresh(trip, 1);
+    let size = |machine: &Machine| format!("{:?}", machine.window).matches("Tally").count();
+    let before = size(&machine);
+    for bucket in 0..1000 {
+        machine.count(bucket, Tally { calls: 100_000, failed: 1, slow: 0 }, Instant::now);
+    }
+    assert_eq!(size(&machine), before);
+    assert!(before <= 20, "a handful of buckets: {before}");
+}
+
+#[test]
+fn the_open_time_grows_until_it_closes() {
+    let ms = Duration::from_millis;
+    let open_for = Backoff::exponential(ms(100), ms(300)).unwrap().with_jitter(buttress_core::Jitter::None);
+    let mut machine =
+        Machine::new(Settings { open_for, ..settings(Trip::consecutive(1).unwrap(), 1) });
+    let mut now = Instant::now();
+    let mut length = machine.count(0, call(true), || now).unwrap().open_for;
+    for expected in [100, 200, 300, 300] {
+        assert_eq!(length, Some(ms(expected)));
+        now += ms(expected);
+        let probe = machine.admit(now).0.unwrap();
+        length = machine.judge(probe, Verdict::Bad { slow: false }, now).unwrap().open_for;
+    }
+    now += ms(300);
+    let probe = machine.admit(now).0.unwrap();
+    assert_eq!(machine.judge(probe, Verdict::Good { slow: false }, now).unwrap().to, State::Closed);
+    assert_eq!(machine.count(0, call(true), || now).unwrap().open_for, Some(ms(100)));
+}
+
+#[test]
+fn slow_calls_open_it_and_slow_probes_do_not_close_it() {
+    let trip = Trip::failure_rate(1.0, Window::calls(4).unwrap()).unwrap().with_slow_rate(0.75).unwrap();
+    let mut machine = fresh(trip, 1);
+    let mut now = Instant::now();
+    let slow = Tally { calls: 1, failed: 0, slow: 1 };
+    for more in [call(false), slow, slow] {
+        assert_eq!(machine.count(0, more, || now), None);
+    }
+    assert_eq!(machine.count(0, slow, || now).unwrap().tally, Tally { calls: 4, failed: 0, slow: 3 });
+    now += OPEN_FOR;
+    let probe = machine.admit(now).0.unwrap();
+    assert_eq!(machine.judge(probe, Verdict::Good { slow: true }, now).unwrap().to, State::Open);
+}
+
+#[test]
+fn held_states_end_with_reset_alone() {
+    let mut machine = fresh(Trip::consecutive(1).unwrap(), 1);
+    let now = Instant::now();
+    machine.hold(true);
+    assert_eq!(machine.admit(now + 1000 * OPEN_FOR).0, Err(None));
+    machine.hold(false);
+    assert_eq!(machine.count(0, call(true), || now), None);
+    assert_eq!((machine.state(), machine.consecutive()), (State::ForcedClosed, 1));
+    machine.reset();
+    assert_eq!((machine.state(), machine.consecutive()), (State::Closed, 0));
+    machine.isolate(Duration::MAX, now);
+    assert!(machine.admit(now).0.is_err());
+}

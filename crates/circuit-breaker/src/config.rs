@@ -1,0 +1,312 @@
+use std::{error::Error, fmt, time::Duration};
+
+/// How much of the past a failure rate looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window(pub(crate) Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Calls(u32),
+    Time(Duration),
+}
+
+impl Window {
+    /// The last `n` calls, exactly.
+    ///
+    /// # Errors
+    /// If `n` is zero or above [`MOST_CALLS`](Self::MOST_CALLS).
+    pub const fn calls(n: u32) -> Result<Self, InvalidTrip> {
+        if n == 0 || n > Self::MOST_CALLS { Err(InvalidTrip::Calls(n)) } else { Ok(Self(Kind::Calls(n))) }
+    }
+
+    /// The calls of the last `length`, kept in 8 to 16 buckets: a call is forgotten up to a quarter of the length late.
+    ///
+    /// # Errors
+    /// If `length` is below a millisecond or above a day.
+    pub const fn time(length: Duration) -> Result<Self, InvalidTrip> {
+        if length.as_millis() == 0 || length.as_secs() > 86_400 {
+            Err(InvalidTrip::Length(length))
+        } else {
+            Ok(Self(Kind::Time(length)))
+        }
+    }
+
+    /// The longest window of calls; it takes 128 KiB.
+    pub const MOST_CALLS: u32 = 65_536;
+}
+
+/// When the breaker opens. Each signal alone is enough. Only a failure or a slow call opens it, never a success.
+///
+/// The default is half of the last 100 calls, once there were 20.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_circuit_breaker::{Trip, Window};
+///
+/// let last_minute = Trip::failure_rate(0.3, Window::time(Duration::from_secs(60))?)?
+///     .with_min_calls(50)?
+///     .with_slow_rate(0.8)?
+///     .with_consecutive(10)?;
+/// # Ok::<_, buttress_circuit_breaker::InvalidTrip>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trip {
+    pub(crate) rates: Option<Rates>,
+    pub(crate) consecutive: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rates {
+    pub(crate) window: Window,
+    pub(crate) failed: Rate,
+    pub(crate) slow: Option<Rate>,
+    pub(crate) min_calls: u32,
+}
+
+impl Trip {
+    /// Opens when this share (above 0, at most 1) of the calls in the window failed, once the window holds the least
+    /// number of calls: 20, or all of a shorter window of calls, unless [`with_min_calls`](Self::with_min_calls) says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// If the share is not above 0 and at most 1.
+    pub fn failure_rate(rate: f64, window: Window) -> Result<Self, InvalidTrip> {
+        let failed = Rate::try_new(rate)?;
+        let min_calls = match window.0 {
+            Kind::Calls(n) => n.min(20),
+            Kind::Time(_) => 20,
+        };
+        Ok(Self { rates: Some(Rates { window, failed, slow: None, min_calls }), consecutive: None })
+    }
+
+    /// Opens after `n` failures in a row.
+    ///
+    /// # Errors
+    /// If `n` is zero.
+    pub const fn consecutive(n: u32) -> Result<Self, InvalidTrip> {
+        Self { rates: None, consecutive: None }.with_consecutive(n)
+    }
+
+    /// Also opens after `n` failures in a row.
+    ///
+    /// # Errors
+    /// If `n` is zero.
+    pub const fn with_consecutive(mut self, n: u32) -> Result<Self, InvalidTrip> {
+        if n == 0 {
+            return Err(InvalidTrip::NoFailures);
+        }
+        self.consecutive = Some(n);
+        Ok(self)
+    }
+
+    /// Also opens when this share of the calls in the window took longer than the layer's `slow_call`. Each call then
+    /// reads the clock twice.
+    ///
+    /// # Errors
+    /// If the share is not above 0 and at most 1, or there is no window to take it of.
+    pub fn with_slow_rate(mut self, rate: f64) -> Result<Self, InvalidTrip> {
+        self.rates.as_mut().ok_or(InvalidTrip::NoWindow)?.slow = Some(Rate::try_new(rate)?);
+        Ok(self)
+    }
+
+    /// Looks at the rates only when the window holds at least `n` calls.
+    ///
+    /// # Errors
+    /// If `n` is zero or more than the window can hold, or there is no window.
+    pub fn with_min_calls(mut self, n: u32) -> Result<Self, InvalidTrip> {
+        let rates = self.rates.as_mut().ok_or(InvalidTrip::NoWindow)?;
+        match rates.window.0 {
+            Kind::Calls(window) if n > window => return Err(InvalidTrip::MinCalls { min_calls: n, window }),
+            _ if n == 0 => return Err(InvalidTrip::NoFailures),
+            _ => rates.min_calls = n,
+        }
+        Ok(self)
+    }
+}
+
+impl Default for Trip {
+    fn default() -> Self {
+        let rates = Rates { window: Window(Kind::Calls(100)), failed: Rate(500_000), slow: None, min_calls: 20 };
+        Self { rates: Some(rates), consecutive: None }
+    }
+}
+
+/// A share in millionths, so that "7 of 100" is not lost to the rounding of floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate(u32);
+
+impl Rate {
+    fn try_new(rate: f64) -> Result<Self, InvalidTrip> {
+        if !(rate > 0.0 && rate <= 1.0) {
+            return Err(InvalidTrip::Rate(rate));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a million")]
+        let millionths = (rate * 1e6).round() as u32;
+        Ok(Self(millionths.max(1)))
+    }
+
+    pub(crate) const fn is_reached(self, part: u64, whole: u64) -> bool {
+        part * 1_000_000 >= whole * self.0 as u64
+    }
+}
+
+/// How the breaker finds out whether the backend is back. The default is 3 probes with a lease of 10 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probes {
+    pub(crate) permitted: u32,
+    pub(crate) lease: Duration,
+}
+
+impl Probes {
+    /// Half-open, at most `permitted` calls are let through; when that many have succeeded the breaker closes, at the
+    /// first failure it opens again. A probe that has no result after `lease` counts as failed, so that one that hangs
+    /// cannot keep the breaker half-open. After three leases without a verdict the breaker closes.
+    ///
+    /// # Errors
+    /// If `permitted` is zero or above 1,000, or `lease` is zero or above a day.
+    pub const fn try_new(permitted: u32, lease: Duration) -> Result<Self, InvalidProbes> {
+        if permitted == 0 || permitted > 1_000 {
+            Err(InvalidProbes::Permitted(permitted))
+        } else if lease.is_zero() || lease.as_secs() > 86_400 {
+            Err(InvalidProbes::Lease(lease))
+        } else {
+            Ok(Self { permitted, lease })
+        }
+    }
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self { permitted: 3, lease: Duration::from_secs(10) }
+    }
+}
+
+/// Why a [`Trip`] or a [`Window`] cannot be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum InvalidTrip {
+    /// A window of no calls, or of too many.
+    Calls(u32),
+    /// A window shorter than a millisecond or longer than a day.
+    Length(Duration),
+    /// A share outside of 0 to 1.
+    Rate(f64),
+    /// A count of zero, which would open at once.
+    NoFailures,
+    /// More calls are asked for than the window holds.
+    MinCalls {
+        /// The calls asked for.
+        min_calls: u32,
+        /// The window's calls.
+        window: u32,
+    },
+    /// A rate without a window.
+    NoWindow,
+}
+
+impl fmt::Display for InvalidTrip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calls(n) => write!(f, "a window must hold 1 to {} calls, not {n}", Window::MOST_CALLS),
+            Self::Length(length) => write!(f, "a window must last 1 ms to 1 day, not {length:?}"),
+            Self::Rate(rate) => write!(f, "a rate must be above 0 and at most 1, not {rate}"),
+            Self::NoFailures => f.write_str("a breaker cannot open after zero calls: give at least 1"),
+            Self::MinCalls { min_calls, window } => {
+                write!(f, "{min_calls} calls never fit into a window of {window}: the breaker would never open")
+            }
+            Self::NoWindow => f.write_str("a rate needs a window: start with Trip::failure_rate"),
+        }
+    }
+}
+
+impl Error for InvalidTrip {}
+
+/// Why [`Probes`] cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidProbes {
+    /// No probe, with which the breaker could never close, or more than 1,000.
+    Permitted(u32),
+    /// A lease of zero, which every probe would lose, or of more than a day.
+    Lease(Duration),
+}
+
+impl fmt::Display for InvalidProbes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permitted(n) => write!(f, "half-open needs 1 to 1000 permitted probes, not {n}"),
+            Self::Lease(lease) => write!(f, "a probe's lease must be above zero and at most a day, not {lease:?}"),
+        }
+    }
+}
+
+impl Error for InvalidProbes {}
+
+/// All that the machine needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) trip: Trip,
+    pub(crate) probes: Probes,
+    pub(crate) open_for: buttress_core::Backoff,
+    pub(crate) slow_call: Duration,
+    pub(crate) count_dropped: bool,
+}
+
+impl Settings {
+    /// Whether a call's duration is wanted whatever becomes of it.
+    pub(crate) fn times_calls(&self) -> bool {
+        self.trip.rates.is_some_and(|rates| rates.slow.is_some())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (first, cap) = (Duration::from_secs(5), Duration::from_secs(60));
+        Self {
+            trip: Trip::default(),
+            probes: Probes::default(),
+            open_for: buttress_core::Backoff::exponential(first, cap)
+                .unwrap_or_default()
+                .with_jitter(buttress_core::Jitter::Equal),
+            slow_call: Duration::from_secs(1),
+            count_dropped: true,
+        }
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let calls = Window::calls(10).unwrap();
+        assert_eq!(Window::calls(0), Err(InvalidTrip::Calls(0)));
+        assert!(Window::calls(Window::MOST_CALLS + 1).is_err());
+        assert!(Window::time(Duration::from_micros(999)).is_err());
+        assert!(Window::time(Duration::MAX).is_err());
+        for rate in [0.0, -0.1, 1.01, f64::NAN, f64::INFINITY] {
+            assert!(matches!(Trip::failure_rate(rate, calls), Err(InvalidTrip::Rate(_))));
+        }
+        assert_eq!(Trip::consecutive(0), Err(InvalidTrip::NoFailures));
+        assert_eq!(Trip::consecutive(1).unwrap().with_slow_rate(0.5), Err(InvalidTrip::NoWindow));
+        let trip = Trip::failure_rate(0.5, calls).unwrap();
+        assert_eq!(trip.with_min_calls(11), Err(InvalidTrip::MinCalls { min_calls: 11, window: 10 }));
+        assert_eq!(trip.with_min_calls(0), Err(InvalidTrip::NoFailures));
+        assert_eq!(Probes::try_new(1, Duration::ZERO), Err(InvalidProbes::Lease(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_rate_is_reached_exactly() {
+        for hundredths in 1..=100_u32 {
+            let rate = Rate::try_new(f64::from(hundredths) / 100.0).unwrap();
+            assert!(rate.is_reached(u64::from(hundredths), 100));
+            assert!(!rate.is_reached(u64::from(hundredths) - 1, 100));
+        }
+    }
+
+    #[test]
+    fn the_default_opens_for_five_seconds_first() {
+        assert_eq!(Settings::default().open_for.ceiling(0), Duration::from_secs(5));
+    }
+}

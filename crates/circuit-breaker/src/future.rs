@@ -1,0 +1,68 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use buttress_core::{Classify, Rejected};
+use pin_project_lite::pin_project;
+
+use crate::{permit::Admitted, service::Stripe};
+
+pin_project! {
+    /// The future of [`CircuitBreaker`](crate::CircuitBreaker).
+    ///
+    /// Dropped unfinished, it gives its slot back; where it waited longer than `slow_call` it counts as a failure.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, C> {
+        #[pin]
+        state: State<F, C>,
+    }
+}
+
+pin_project! {
+    #[project = Project]
+    #[derive(Debug)]
+    enum State<F, C> {
+        Running { #[pin] future: F, admitted: Admitted<Arc<Stripe<C>>> },
+        Refused { rejected: Option<Rejected> },
+    }
+}
+
+impl<F, C> ResponseFuture<F, C> {
+    pub(crate) const fn running(future: F, admitted: Admitted<Arc<Stripe<C>>>) -> Self {
+        Self { state: State::Running { future, admitted } }
+    }
+
+    pub(crate) const fn refused(rejected: Rejected) -> Self {
+        Self { state: State::Refused { rejected: Some(rejected) } }
+    }
+}
+
+impl<F, C, Res, Err> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<Res, Err>>,
+    C: Classify<Res, Err>,
+    Err: From<Rejected>,
+{
+    type Output = Result<Res, Err>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            Project::Running { future, admitted } => {
+                let Poll::Ready(result) = future.poll(cx) else {
+                    admitted.waits();
+                    return Poll::Pending;
+                };
+                let outcome = admitted.host().classify.classify(&result);
+                admitted.finish(outcome);
+                Poll::Ready(result)
+            }
+            Project::Refused { rejected } => {
+                Poll::Ready(Err(rejected.take().expect("a future is not polled after it is done").into()))
+            }
+        }
+    }
+}

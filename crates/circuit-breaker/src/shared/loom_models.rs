@@ -1,0 +1,135 @@
+//! Every interleaving of a few threads (loom), on the protocol as it ships. `cargo xtask ci loom` runs them.
+
+use buttress_core::Backoff;
+use loom::{sync::Arc, thread};
+
+use super::*;
+use crate::{Probes, Trip, Window};
+
+const BAD: Verdict = Verdict::Bad { slow: false };
+const GOOD: Verdict = Verdict::Good { slow: false };
+
+/// Every interleaving with at most three preemptions of a running thread: the bound at which most of what goes wrong does
+/// (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007), and seconds instead of hours.
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(f);
+}
+
+/// Opens for no time at all, so that the next call makes it half-open.
+fn shared(trip: Trip, permitted: u32, cells: usize, now: Instant) -> Arc<Shared> {
+    let probes = Probes::try_new(permitted, Duration::from_secs(1)).unwrap();
+    let open_for = Backoff::constant(Duration::ZERO);
+    Arc::new(Shared::new(Settings { trip, probes, open_for, ..Settings::default() }, cells, now))
+}
+
+fn state(shared: &Shared) -> State {
+    shared.lock().state()
+}
+
+/// Runs one call on another thread, with the verdict, and says which transition it caused.
+fn call(shared: &Arc<Shared>, cell: usize, verdict: Verdict, now: Instant) -> thread::JoinHandle<Option<Transition>> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || {
+        let (ticket, admitted) = shared.admit(|| now);
+        let settled = ticket.ok().and_then(|ticket| shared.settle(cell, ticket, verdict, || now));
+        admitted.or(settled)
+    })
+}
+
+#[test]
+fn loom_no_failure_is_lost_whoever_has_the_turn() {
+    for cells in [1, 2] {
+        model(move || {
+            let now = Instant::now();
+            let shared = shared(Trip::consecutive(3).unwrap(), 1, cells, now);
+            let ticket = shared.admit(|| now).0.unwrap();
+            let others = [call(&shared, 0, BAD, now), call(&shared, 1, BAD, now)];
+            let own = shared.settle(0, ticket, BAD, || now);
+            let told = others.map(|other| other.join().unwrap());
+            assert_eq!(state(&shared), State::Open);
+            let transitions = told.into_iter().chain([own]).flatten().count();
+            assert_eq!(transitions, 1, "told once");
+        });
+    }
+}
+
+#[test]
+fn loom_a_success_neither_hides_a_failure_nor_gets_lost() {
+    model(|| {
+        let now = Instant::now();
+        let trip = Trip::failure_rate(0.5, Window::calls(2).unwrap()).unwrap().with_min_calls(2).unwrap();
+        let shared = shared(trip, 1, 2, now);
+        let others = [call(&shared, 0, GOOD, now), call(&shared, 1, BAD, now)];
+        for other in others {
+            other.join().unwrap();
+        }
+        // Good before bad opens it; bad before good leaves both in the window.
+        let tally = shared.with(now, |machine| machine.tally()).0;
+        match state(&shared) {
+            State::Open => {}
+            _ => assert_eq!(tally, Tally { calls: 2, failed: 1, slow: 0 }),
+        }
+    });
+}
+
+#[test]
+fn loom_never_more_probes_than_permitted() {
+    for permitted in [1, 2] {
+        model(move || {
+            let now = Instant::now();
+            let shared = shared(Trip::consecutive(1).unwrap(), permitted, 1, now);
+            let ticket = shared.admit(|| now).0.unwrap();
+            shared.settle(0, ticket, BAD, || now);
+            let admit = |shared: &Arc<Shared>| {
+                let shared = Arc::clone(shared);
+                thread::spawn(move || shared.admit(|| now).0.is_ok_and(|ticket| ticket.probe.is_some()))
+            };
+            let others = [admit(&shared), admit(&shared)];
+            let own = shared.admit(|| now).0.is_ok();
+            let probes = others.map(|other| other.join().unwrap()).into_iter().chain([own]).filter(|probe| *probe).count();
+            assert!(probes >= 1 && probes <= permitted as usize, "{probes}");
+            assert_eq!(state(&shared), State::HalfOpen);
+        });
+    }
+}
+
+#[test]
+fn loom_a_probes_verdict_is_never_lost() {
+    model(|| {
+        let now = Instant::now();
+        let shared = shared(Trip::consecutive(1).unwrap(), 2, 1, now);
+        let ticket = shared.admit(|| now).0.unwrap();
+        shared.settle(0, ticket, BAD, || now);
+        let probes = [shared.admit(|| now).0.unwrap(), shared.admit(|| now).0.unwrap()];
+        let ends = probes.map(|probe| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.settle(0, probe, GOOD, || now))
+        });
+        // A third caller meanwhile.
+        let third = shared.admit(|| now).0;
+        let closed = ends.map(|end| end.join().unwrap()).into_iter().flatten().count();
+        assert_eq!((state(&shared), closed), (State::Closed, 1));
+        assert!(third.is_err() || third.is_ok_and(|ticket| ticket.probe.is_none()), "not a third probe");
+    });
+}
+
+#[test]
+fn loom_a_verdict_of_an_older_epoch_changes_nothing() {
+    model(|| {
+        let now = Instant::now();
+        let shared = shared(Trip::consecutive(1).unwrap(), 1, 1, now);
+        let stale = shared.admit(|| now).0.unwrap();
+        let late = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.settle(0, stale, BAD, || now))
+        };
+        // Opens, and closes again by reset: the late failure belongs to one of the two states before.
+        shared.with(now, |machine| machine.hold(true));
+        shared.with(now, |machine| machine.reset());
+        late.join().unwrap();
+        assert_eq!(state(&shared), State::Closed);
+        assert_eq!(shared.with(now, |machine| machine.consecutive()).0, 0);
+    });
+}

@@ -1,0 +1,253 @@
+use crate::config::{Kind, Window};
+
+/// What was counted: `failed` and `slow` are parts of `calls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    pub(crate) calls: u64,
+    pub(crate) failed: u64,
+    pub(crate) slow: u64,
+}
+
+impl Tally {
+    pub(crate) const fn is_clean(self) -> bool {
+        self.failed == 0 && self.slow == 0
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.calls += more.calls;
+        self.failed += more.failed;
+        self.slow += more.slow;
+    }
+
+    fn subtract(&mut self, less: Self) {
+        self.calls -= less.calls;
+        self.failed -= less.failed;
+        self.slow -= less.slow;
+    }
+}
+
+/// A window that slides, at a cost that does not depend on how many calls it holds.
+#[derive(Debug)]
+pub(crate) enum Sliding {
+    Calls(LastCalls),
+    Time(LastBuckets),
+}
+
+impl Sliding {
+    pub(crate) fn new(window: Window) -> Self {
+        match window.0 {
+            Kind::Calls(n) => Self::Calls(LastCalls::new(n as usize)),
+            Kind::Time(length) => Self::Time(LastBuckets::new(Buckets::of(length))),
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        match self {
+            Self::Calls(calls) => calls.tally,
+            Self::Time(buckets) => buckets.sum,
+        }
+    }
+
+    /// Whether one more good call would change nothing.
+    pub(crate) fn is_full_of_successes(&self) -> bool {
+        match self {
+            Self::Calls(calls) => calls.tally.is_clean() && calls.tally.calls == calls.capacity() as u64,
+            Self::Time(_) => false,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        match self {
+            Self::Calls(calls) => *calls = LastCalls::new(calls.capacity()),
+            Self::Time(buckets) => *buckets = LastBuckets::new(buckets.split),
+        }
+    }
+}
+
+/// The last `n` calls, two bytes each.
+#[derive(Debug)]
+pub(crate) struct LastCalls {
+    ring: Box<[Bits]>,
+    next: usize,
+    tally: Tally,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bits {
+    failed: bool,
+    slow: bool,
+}
+
+impl LastCalls {
+    fn new(n: usize) -> Self {
+        Self { ring: vec![Bits::default(); n].into(), next: 0, tally: Tally::default() }
+    }
+
+    const fn capacity(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Adds calls that ended since the last ones: the good before the bad, which is how they are gathered.
+    pub(crate) fn add(&mut self, more: Tally) {
+        let good = more.calls - more.failed;
+        let slow_failed = more.slow.min(more.failed);
+        let slow_good = more.slow - slow_failed;
+        // More than the window holds push each other out.
+        let start = good.saturating_sub(self.capacity() as u64);
+        for i in start..good {
+            self.push(Bits { failed: false, slow: i >= good - slow_good });
+        }
+        for i in 0..more.failed {
+            self.push(Bits { failed: true, slow: i < slow_failed });
+        }
+    }
+
+    fn push(&mut self, new: Bits) {
+        let old = std::mem::replace(&mut self.ring[self.next], new);
+        self.next = (self.next + 1) % self.ring.len();
+        // A slot that was never written holds a good call, which is what is forgotten while the window fills.
+        if self.tally.calls < self.ring.len() as u64 {
+            self.tally.calls += 1;
+        }
+        self.tally.failed = self.tally.failed + u64::from(new.failed) - u64::from(old.failed);
+        self.tally.slow = self.tally.slow + u64::from(new.slow) - u64::from(old.slow);
+    }
+}
+
+/// How a length of time is cut: into buckets of a power of two of nanoseconds, so that finding one is a shift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Buckets {
+    shift: u32,
+    count: u64,
+}
+
+impl Buckets {
+    pub(crate) fn of(length: std::time::Duration) -> Self {
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        let shift = (nanos / 8).ilog2();
+        // One more, since the newest is only partly lived.
+        Self { shift, count: nanos.div_ceil(1 << shift) + 1 }
+    }
+
+    /// The bucket of a time, in nanoseconds since the start.
+    pub(crate) const fn index(self, nanos: u64) -> u64 {
+        nanos >> self.shift
+    }
+}
+
+/// The calls of the last buckets of time.
+#[derive(Debug)]
+pub(crate) struct LastBuckets {
+    split: Buckets,
+    ring: Box<[Tally]>,
+    newest: u64,
+    sum: Tally,
+}
+
+impl LastBuckets {
+    fn new(split: Buckets) -> Self {
+        let ring = vec![Tally::default(); usize::try_from(split.count).unwrap_or(usize::MAX)].into();
+        Self { split, ring, newest: 0, sum: Tally::default() }
+    }
+
+    /// Forgets what is older than the window before that bucket. Time that goes back is ignored.
+    pub(crate) fn advance(&mut self, to: u64) {
+        let steps = to.saturating_sub(self.newest).min(self.split.count);
+        let first = to - steps + u64::from(steps > 0);
+        for index in first..first + steps {
+            let slot = (index % self.split.count) as usize;
+            self.sum.subtract(std::mem::take(&mut self.ring[slot]));
+        }
+        self.newest = self.newest.max(to);
+    }
+
+    /// Adds calls that ended in that bucket; nothing where it is no longer in the window.
+    pub(crate) fn add(&mut self, bucket: u64, more: Tally) {
+        self.advance(bucket);
+        if self.newest - bucket < self.split.count {
+            self.ring[(bucket % self.split.count) as usize].add(more);
+            self.sum.add(more);
+        }
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::{collections::VecDeque, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Keeps every call.
+    #[derive(Default)]
+    struct Naive(VecDeque<(u64, bool, bool)>);
+
+    impl Naive {
+        fn tally(&self) -> Tally {
+            let count = |f: fn(&&(u64, bool, bool)) -> bool| self.0.iter().filter(f).count() as u64;
+            Tally { calls: self.0.len() as u64, failed: count(|c| c.1), slow: count(|c| c.2) }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn last_calls_equal_a_list_of_them(
+            n in 1..130_usize, batches in prop::collection::vec((0..300_u64, 0..2_u64, 0..2_u64), 0..60),
+        ) {
+            let mut window = LastCalls::new(n);
+            let mut naive = Naive::default();
+            for (good, failed, slow) in batches {
+                let slow = slow.min(good + failed);
+                let more = Tally { calls: good + failed, failed, slow };
+                window.add(more);
+                let slow_good = slow - slow.min(failed);
+                naive.0.extend((0..good).map(|i| (0, false, i >= good - slow_good)));
+                naive.0.extend((0..failed).map(|_| (0, true, slow > 0)));
+                while naive.0.len() > n {
+                    naive.0.pop_front();
+                }
+                prop_assert_eq!(window.tally, naive.tally());
+            }
+        }
+
+        #[test]
+        fn last_buckets_equal_a_list_of_calls(
+            length in 1_000_000..u64::from(u32::MAX),
+            calls in prop::collection::vec((0..u64::from(u32::MAX), 0..3_u64, any::<bool>(), any::<bool>()), 0..80),
+        ) {
+            let split = Buckets::of(Duration::from_nanos(length));
+            let mut window = LastBuckets::new(split);
+            let mut naive = Naive::default();
+            let mut now = 0;
+            for (step, late, failed, slow) in calls {
+                now += step / 16;
+                let bucket = split.index(now);
+                window.advance(bucket);
+                let at = bucket.saturating_sub(late);
+                window.add(at, Tally { calls: 1, failed: failed.into(), slow: slow.into() });
+                naive.0.push_back((at, failed, slow));
+                naive.0.retain(|call| bucket - call.0 < split.count);
+                prop_assert_eq!(window.sum, naive.tally());
+            }
+        }
+
+        #[test]
+        fn buckets_keep_a_call_for_the_window_and_at_most_a_quarter_longer(length in 1_000_000..86_400_000_000_000_u64) {
+            let split = Buckets::of(Duration::from_nanos(length));
+            let bucket = 1 << split.shift;
+            prop_assert!((8..=17).contains(&(split.count - 1)), "{}", split.count);
+            // Forgotten at the latest when `count` whole buckets have passed, at the earliest with one fewer.
+            prop_assert!((split.count - 1) * bucket >= length);
+            prop_assert!(split.count * bucket <= length + length / 4 + 16);
+        }
+    }
+
+    #[test]
+    fn a_jump_in_time_costs_no_more_than_the_ring() {
+        let mut window = LastBuckets::new(Buckets::of(Duration::from_secs(1)));
+        window.add(3, Tally { calls: 5, failed: 2, slow: 1 });
+        window.advance(u64::MAX / 2);
+        assert_eq!(window.sum, Tally::default());
+    }
+}
