@@ -66,8 +66,12 @@ pub(crate) struct Ticket {
 /// What became of a call, as far as the breaker cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Good { slow: bool },
-    Bad { slow: bool },
+    Good {
+        slow: bool,
+    },
+    Bad {
+        slow: bool,
+    },
     /// It tells nothing: the slot is given back.
     None,
 }
@@ -155,7 +159,9 @@ impl Machine {
     pub(crate) fn refuses_until(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Open { until } => Some(*until),
-            Phase::HalfOpen(probing) if probing.is_full(self.settings.probes.permitted) => probing.next_expiry(),
+            Phase::HalfOpen(probing) if probing.is_full(self.settings.probes.permitted) => {
+                probing.next_expiry()
+            }
             _ => None,
         }
     }
@@ -189,7 +195,9 @@ impl Machine {
             Phase::Closed | Phase::Held { open: false } => Ok(Ticket { epoch, probe: None }),
             Phase::Held { open: true } => Err(None),
             Phase::Open { until } => Err(Some(*until)),
-            Phase::HalfOpen(probing) if probing.is_full(self.settings.probes.permitted) => Err(probing.next_expiry()),
+            Phase::HalfOpen(probing) if probing.is_full(self.settings.probes.permitted) => {
+                Err(probing.next_expiry())
+            }
             Phase::HalfOpen(probing) => {
                 let number = self.next_lease;
                 self.next_lease = number.saturating_add(1);
@@ -221,7 +229,12 @@ impl Machine {
 
     /// Takes calls that ended, and the bucket of time in which they did (0 for windows of calls). Where some were good,
     /// they ended before the failed ones.
-    pub(crate) fn count(&mut self, bucket: u64, ended: Tally, now: impl FnOnce() -> Instant) -> Option<Transition> {
+    pub(crate) fn count(
+        &mut self,
+        bucket: u64,
+        ended: Tally,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Transition> {
         if !matches!(self.phase, Phase::Closed | Phase::Held { open: false }) {
             return None;
         }
@@ -235,7 +248,8 @@ impl Machine {
         }
         self.consecutive += ended.failed;
         // Only what is bad can open it: a success never makes a rate reach its threshold.
-        (!ended.is_clean() && matches!(self.phase, Phase::Closed) && self.is_tripped()).then(|| self.open(now()))
+        (!ended.is_clean() && matches!(self.phase, Phase::Closed) && self.is_tripped())
+            .then(|| self.open(now()))
     }
 
     fn is_tripped(&self) -> bool {

@@ -126,7 +126,8 @@ impl Trip {
 
 impl Default for Trip {
     fn default() -> Self {
-        let rates = Rates { window: Window(Kind::Calls(100)), failed: Rate(500_000), slow: None, min_calls: 20 };
+        let rates =
+            Rates { window: Window(Kind::Calls(100)), failed: Rate(500_000), slow: None, min_calls: 20 };
         Self { rates: Some(rates), consecutive: None }
     }
 }
@@ -212,7 +213,10 @@ impl fmt::Display for InvalidTrip {
             Self::Rate(rate) => write!(f, "a rate must be above 0 and at most 1, not {rate}"),
             Self::NoFailures => f.write_str("a breaker cannot open after zero calls: give at least 1"),
             Self::MinCalls { min_calls, window } => {
-                write!(f, "{min_calls} calls never fit into a window of {window}: the breaker would never open")
+                write!(
+                    f,
+                    "{min_calls} calls never fit into a window of {window}: the breaker would never open"
+                )
             }
             Self::NoWindow => f.write_str("a rate needs a window: start with Trip::failure_rate"),
         }
@@ -235,7 +239,9 @@ impl fmt::Display for InvalidProbes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Permitted(n) => write!(f, "half-open needs 1 to 1000 permitted probes, not {n}"),
-            Self::Lease(lease) => write!(f, "a probe's lease must be above zero and at most a day, not {lease:?}"),
+            Self::Lease(lease) => {
+                write!(f, "a probe's lease must be above zero and at most a day, not {lease:?}")
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-use buttress_core::{ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value};
+use buttress_core::{
+    ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value,
+};
 use tokio::time::Instant;
 
 use crate::{

@@ -28,7 +28,11 @@ impl CircuitBreakerLayer {
     /// A breaker of that name, to be changed.
     #[must_use]
     pub fn builder(name: &str) -> Builder {
-        Builder { origin: Origin::new("circuit-breaker", name), settings: Settings::default(), classify: ByError }
+        Builder {
+            origin: Origin::new("circuit-breaker", name),
+            settings: Settings::default(),
+            classify: ByError,
+        }
     }
 }
 

@@ -52,7 +52,9 @@ impl<H: Host> Admitted<H> {
                 Verdict::Bad { slow: settings.times_calls() && took(settings.slow_call) }
             }
             // Nobody knows what would have become of it, but a backend that leaves a call waiting that long is not well.
-            Outcome::Ignored if settings.count_dropped && took(settings.slow_call) => Verdict::Bad { slow: true },
+            Outcome::Ignored if settings.count_dropped && took(settings.slow_call) => {
+                Verdict::Bad { slow: true }
+            }
             Outcome::Ignored => Verdict::None,
         };
         inner.settle(self.ticket, verdict, read);

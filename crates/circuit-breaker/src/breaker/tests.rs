@@ -232,7 +232,8 @@ fn regression_03_a_verdict_of_an_older_epoch_changes_nothing() {
     machine.count(0, call(true), || now);
     now += OPEN_FOR;
     let first = machine.admit(now).0.unwrap();
-    for ticket in [stale, Ticket { epoch: first.epoch, probe: None }, Ticket { epoch: stale.epoch, ..first }] {
+    for ticket in [stale, Ticket { epoch: first.epoch, probe: None }, Ticket { epoch: stale.epoch, ..first }]
+    {
         assert_eq!(machine.judge(ticket, Verdict::Good { slow: false }, now), None);
         assert_eq!(machine.state(), State::HalfOpen);
     }
@@ -260,8 +261,7 @@ fn regression_05_a_window_of_time_costs_the_same_however_many_calls_it_holds() {
 fn the_open_time_grows_until_it_closes() {
     let ms = Duration::from_millis;
     let open_for = Backoff::exponential(ms(100), ms(300)).unwrap().with_jitter(buttress_core::Jitter::None);
-    let mut machine =
-        Machine::new(Settings { open_for, ..settings(Trip::consecutive(1).unwrap(), 1) });
+    let mut machine = Machine::new(Settings { open_for, ..settings(Trip::consecutive(1).unwrap(), 1) });
     let mut now = Instant::now();
     let mut length = machine.count(0, call(true), || now).unwrap().open_for;
     for expected in [100, 200, 300, 300] {

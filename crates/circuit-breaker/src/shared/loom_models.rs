@@ -29,7 +29,12 @@ fn state(shared: &Shared) -> State {
 }
 
 /// Runs one call on another thread, with the verdict, and says which transition it caused.
-fn call(shared: &Arc<Shared>, cell: usize, verdict: Verdict, now: Instant) -> thread::JoinHandle<Option<Transition>> {
+fn call(
+    shared: &Arc<Shared>,
+    cell: usize,
+    verdict: Verdict,
+    now: Instant,
+) -> thread::JoinHandle<Option<Transition>> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
         let (ticket, admitted) = shared.admit(|| now);
@@ -88,7 +93,12 @@ fn loom_never_more_probes_than_permitted() {
             };
             let others = [admit(&shared), admit(&shared)];
             let own = shared.admit(|| now).0.is_ok();
-            let probes = others.map(|other| other.join().unwrap()).into_iter().chain([own]).filter(|probe| *probe).count();
+            let probes = others
+                .map(|other| other.join().unwrap())
+                .into_iter()
+                .chain([own])
+                .filter(|probe| *probe)
+                .count();
             assert!(probes >= 1 && probes <= permitted as usize, "{probes}");
             assert_eq!(state(&shared), State::HalfOpen);
         });

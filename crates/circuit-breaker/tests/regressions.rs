@@ -1,0 +1,236 @@
+//! Defects that circuit breakers have had, each held off by a test. Those that are the machine's alone stand beside it.
+
+use std::{
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use buttress_circuit_breaker::{CircuitBreakerLayer, Probes, State, Trip, Window};
+use buttress_core::{Backoff, Metric, Observe, Outcome, Rejectable, Value};
+use buttress_testkit::probe::{Backend, BoxError};
+use tokio::time::{advance, sleep, timeout};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+fn fail(breaker: &buttress_circuit_breaker::Breaker, times: u32) {
+    for _ in 0..times {
+        breaker.acquire().unwrap().finish(Outcome::Failure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_01_ten_thousand_successes_do_not_hold_it_closed() {
+    let trip = Trip::failure_rate(0.5, Window::calls(10).unwrap()).unwrap();
+    let breaker = CircuitBreakerLayer::builder("slides").trip(trip).build().breaker();
+    for _ in 0..10_000 {
+        breaker.acquire().unwrap().finish(Outcome::Success);
+    }
+    fail(&breaker, 4);
+    assert_eq!(breaker.state(), State::Closed);
+    fail(&breaker, 1);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_02_probes_far_apart_close_it_whatever_the_window() {
+    let breaker = CircuitBreakerLayer::builder("wedge")
+        .trip(Trip::failure_rate(0.5, Window::time(100 * MS).unwrap()).unwrap().with_min_calls(1).unwrap())
+        .open_for(Backoff::constant(50 * MS))
+        .probes(Probes::try_new(2, SECOND).unwrap())
+        .build()
+        .breaker();
+    fail(&breaker, 1);
+    for expected in [State::HalfOpen, State::Closed] {
+        advance(150 * MS).await;
+        breaker.acquire().unwrap().finish(Outcome::Success);
+        assert_eq!(breaker.state(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_03_a_straggler_does_not_close_it() {
+    let breaker = CircuitBreakerLayer::builder("straggler")
+        .trip(Trip::consecutive(2).unwrap())
+        .open_for(Backoff::constant(SECOND))
+        .probes(Probes::try_new(1, 10 * SECOND).unwrap())
+        .build()
+        .breaker();
+    let straggler = breaker.acquire().unwrap();
+    fail(&breaker, 2);
+    advance(SECOND).await;
+    let probe = breaker.acquire().unwrap();
+    straggler.finish(Outcome::Success);
+    assert_eq!(breaker.state(), State::HalfOpen);
+    probe.finish(Outcome::Failure);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_04_a_backend_that_hangs_behind_an_outer_timeout_opens_it() {
+    let backend = Backend::new();
+    backend.hold();
+    let layer =
+        CircuitBreakerLayer::builder("hangs").slow_call(100 * MS).trip(Trip::consecutive(3).unwrap()).build();
+    let mut service = layer.layer(backend.service::<BoxError>());
+    for _ in 0..200 {
+        let _timed_out = timeout(100 * MS, service.ready().await.unwrap().call(1)).await;
+    }
+    assert_eq!(backend.calls(), 3);
+    assert_eq!(layer.breaker().state(), State::Open);
+
+    // A caller who leaves early says nothing; nor does anybody where it is turned off.
+    let patient =
+        CircuitBreakerLayer::builder("early").slow_call(100 * MS).trip(Trip::consecutive(3).unwrap());
+    let silent = patient.clone().ignore_dropped().build();
+    let patient = patient.build();
+    for (layer, wait) in [(patient, 99 * MS), (silent, SECOND)] {
+        let mut service = layer.layer(backend.service::<BoxError>());
+        for _ in 0..10 {
+            let _timed_out = timeout(wait, service.ready().await.unwrap().call(1)).await;
+        }
+        assert_eq!(layer.breaker().state(), State::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_05_a_window_of_time_forgets_at_the_same_cost() {
+    let trip =
+        Trip::failure_rate(0.5, Window::time(10 * SECOND).unwrap()).unwrap().with_min_calls(100).unwrap();
+    let breaker = CircuitBreakerLayer::builder("time").trip(trip).build().breaker();
+    for _ in 0..100_000 {
+        breaker.acquire().unwrap().finish(Outcome::Success);
+    }
+    assert_eq!(breaker.snapshot().calls, 100_000);
+    advance(13 * SECOND).await;
+    assert_eq!(breaker.snapshot().calls, 0);
+    fail(&breaker, 99);
+    assert_eq!(breaker.state(), State::Closed);
+    fail(&breaker, 1);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_06_reset_forgets_and_the_gauge_follows() {
+    let breaker =
+        CircuitBreakerLayer::builder("reset").trip(Trip::consecutive(100).unwrap()).build().breaker();
+    let gauge = || {
+        let mut states = Vec::new();
+        breaker.observe(&mut |Metric { name, value, .. }| {
+            if name == "state" {
+                states.push(value);
+            }
+        });
+        states
+    };
+    fail(&breaker, 99);
+    breaker.reset();
+    assert_eq!(breaker.snapshot().consecutive_failures, 0);
+    fail(&breaker, 99);
+    assert_eq!(gauge(), [Value::Gauge(0.0)]);
+    fail(&breaker, 1);
+    assert_eq!(gauge(), [Value::Gauge(1.0)]);
+    breaker.force_closed();
+    assert_eq!(gauge(), [Value::Gauge(4.0)]);
+    breaker.reset();
+    assert_eq!(gauge(), [Value::Gauge(0.0)]);
+}
+
+#[test]
+fn regression_07_rejecting_never_waits_for_the_one_who_counts() {
+    // Readers hold the lock all the time; refusals go on beside them without it.
+    let breaker = CircuitBreakerLayer::new("busy").breaker();
+    breaker.force_open();
+    let stop = Arc::new(AtomicU64::new(0));
+    let reader = {
+        let (breaker, stop) = (breaker.clone(), Arc::clone(&stop));
+        thread::spawn(move || {
+            while stop.load(Relaxed) == 0 {
+                let _held = breaker.snapshot();
+            }
+        })
+    };
+    let refused = (0..200_000).filter(|_| breaker.acquire().is_err()).count();
+    stop.store(1, Relaxed);
+    reader.join().unwrap();
+    assert_eq!(refused, 200_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_08_exactly_as_many_probes_as_permitted() {
+    for permitted in [1, 3] {
+        let calls = Arc::new(AtomicU64::new(0));
+        let inner = {
+            let calls = Arc::clone(&calls);
+            service_fn(move |(): ()| {
+                calls.fetch_add(1, Relaxed);
+                async {
+                    sleep(200 * MS).await;
+                    Ok::<_, BoxError>(())
+                }
+            })
+        };
+        let layer = CircuitBreakerLayer::builder("probes")
+            .open_for(Backoff::constant(Duration::ZERO))
+            .probes(Probes::try_new(permitted, 60 * SECOND).unwrap())
+            .build();
+        layer.breaker().isolate(Duration::ZERO);
+        let service = layer.layer(inner);
+        let tasks: Vec<_> = (0..64).map(|_| tokio::spawn(service.clone().oneshot(()))).collect();
+        let mut refused = 0;
+        for task in tasks {
+            refused += u32::from(task.await.unwrap().is_err_and(|error| error.rejected().is_some()));
+        }
+        assert_eq!((calls.load(Relaxed), refused), (u64::from(permitted), 64 - permitted));
+        assert_eq!(layer.breaker().state(), State::Closed);
+    }
+}
+
+#[test]
+fn regression_09_many_threads_lose_no_failure_and_form_no_convoy() {
+    const EACH: u64 = 100_000;
+    let trip = Trip::failure_rate(1.0, Window::time(3600 * SECOND).unwrap()).unwrap();
+    let breaker = CircuitBreakerLayer::builder("threads").trip(trip).build().breaker();
+    let start = Arc::new(Barrier::new(4));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (breaker, start) = (breaker.clone(), Arc::clone(&start));
+            thread::spawn(move || {
+                start.wait();
+                for i in 0..EACH {
+                    let outcome = if i % 100 == 99 { Outcome::Failure } else { Outcome::Success };
+                    breaker.acquire().unwrap().finish(outcome);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let snapshot = breaker.snapshot();
+    assert_eq!((snapshot.calls, snapshot.failed), (4 * EACH, 4 * EACH / 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_says_how_long() {
+    let layer = CircuitBreakerLayer::builder("hint")
+        .trip(Trip::consecutive(1).unwrap())
+        .open_for(Backoff::constant(5 * SECOND))
+        .probes(Probes::try_new(1, 10 * SECOND).unwrap())
+        .build();
+    let backend = Backend::new();
+    let mut service = layer.layer(backend.fail_next(1).service::<BoxError>());
+    assert!(service.ready().await.unwrap().call(1).await.is_err());
+    advance(2 * SECOND).await;
+    let rejected = service.ready().await.unwrap().call(1).await.unwrap_err().rejected().cloned().unwrap();
+    assert_eq!(rejected.retry_after(), Some(3 * SECOND));
+    advance(3 * SECOND).await;
+    let _probe = layer.breaker().acquire().unwrap();
+    let rejected = service.ready().await.unwrap().call(1).await.unwrap_err().rejected().cloned().unwrap();
+    assert_eq!(rejected.retry_after(), Some(SECOND), "half-open, nobody knows how long the probe will take");
+}
