@@ -54,7 +54,6 @@ impl Backoff {
     }
 
     /// Always the same delay, which may be zero; without jitter.
-    #[must_use]
     pub const fn constant(delay: Duration) -> Self {
         Self { first: delay, cap: delay, factor: 1.0, jitter: Jitter::None }
     }
@@ -79,20 +78,17 @@ impl Backoff {
     }
 
     /// The `n`th delay (from 0) before chance makes it shorter: its ceiling, for every jitter but the decorrelated.
-    #[must_use]
     pub fn ceiling(&self, n: u32) -> Duration {
         self.clamp(self.first.as_secs_f64() * self.factor.powf(f64::from(n)))
     }
 
     /// The longest delay there can be.
-    #[must_use]
     pub const fn cap(&self) -> Duration {
         self.cap
     }
 
     /// A sequence of delays with its own source of chance, taken from the thread's generator
     /// ([`fastrand::seed`] makes it repeatable).
-    #[must_use]
     pub fn delays(&self) -> Delays {
         Delays { backoff: *self, n: 0, last: self.first, rng: fastrand::Rng::new() }
     }

@@ -30,13 +30,11 @@ pub struct Deadline(Instant);
 
 impl Deadline {
     /// That instant.
-    #[must_use]
     pub const fn at(instant: Instant) -> Self {
         Self(instant)
     }
 
     /// That long from now. Reads the clock. A time too far to be named is taken as 30 years.
-    #[must_use]
     pub fn after(limit: Duration) -> Self {
         Self(later(Instant::now(), limit))
     }
@@ -44,7 +42,6 @@ impl Deadline {
     /// The deadline of the call that is being made or polled on this thread: the earliest of all scopes around it.
     ///
     /// Reads the clock only where a scope was given a duration that has not begun to run.
-    #[must_use]
     pub fn current() -> Option<Self> {
         let mut limits = AMBIENT.get();
         if limits.after != NEVER {
@@ -56,19 +53,16 @@ impl Deadline {
 
     /// Whether [`current`](Self::current) would say that the deadline has passed; without reading the clock where no
     /// deadline runs yet.
-    #[must_use]
     pub fn has_expired() -> bool {
         AMBIENT.get().instant().is_some_and(|at| at <= Instant::now())
     }
 
     /// The instant.
-    #[must_use]
     pub const fn instant(self) -> Instant {
         self.0
     }
 
     /// The time that is left; zero when the deadline has passed. Reads the clock.
-    #[must_use]
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
@@ -89,13 +83,11 @@ pub struct Scope(Limits);
 
 impl Scope {
     /// A scope of that length, which has not begun to run.
-    #[must_use]
     pub fn within(limit: Duration) -> Self {
         Self(Limits { after: u64::try_from(limit.as_nanos()).unwrap_or(NEVER - 1).min(NEVER - 1), at: NEVER })
     }
 
     /// A scope until that deadline.
-    #[must_use]
     pub fn until(deadline: Deadline) -> Self {
         Self(Limits { after: NEVER, at: to_word(deadline.0) })
     }

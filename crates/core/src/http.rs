@@ -47,7 +47,7 @@ const fn status(reason: Reason) -> StatusCode {
 
 fn set_hints(rejected: &Rejected, headers: &mut HeaderMap) {
     let Some(after) = rejected.retry_after() else { return };
-    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
     headers.insert(header::RETRY_AFTER, seconds.into());
     // A structured-field string is printable ASCII; a name that is not is left out rather than mangled.
     let name = rejected.name();
@@ -80,7 +80,7 @@ mod tests {
         let rejected = Origin::new("rate-limit", "a\"b\r\nc").reject(Reason::RateLimited);
         let response = Response::<String>::from(rejected.with_retry_after(Duration::MAX));
         assert!(response.headers().get("ratelimit").is_none());
-        assert_eq!(response.headers()["retry-after"], "18446744074");
+        assert_eq!(response.headers()["retry-after"], "18446744073709551615");
     }
 
     #[test]

@@ -22,5 +22,5 @@ pub use self::{
     observe::{Metric, Observe, Value},
     origin::Origin,
     rejected::{BoxError, Reason, Rejectable, Rejected},
-    respond::{Answer, Fallible, FallibleFuture, Plain, Respond, RespondFuture, Responding},
+    respond::{Fallible, FallibleFuture, Respond, RespondFuture, Responding},
 };

@@ -26,7 +26,6 @@ pub struct Metric {
 
 impl Metric {
     /// A figure without a label.
-    #[must_use]
     pub const fn new(name: &'static str, value: Value) -> Self {
         Self { name, value, label: None }
     }

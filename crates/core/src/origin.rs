@@ -1,8 +1,6 @@
 use std::{
     collections::HashMap,
-    fmt,
-    hash::{Hash, Hasher},
-    ptr,
+    fmt, ptr,
     sync::{
         LazyLock, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -32,7 +30,6 @@ static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
 
 impl Origin {
     /// The origin of that layer and name. Takes a process-wide lock: call it when a layer is made, not per call.
-    #[must_use]
     pub fn new(layer: &'static str, name: &str) -> Self {
         let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
         let known: &HashMap<(&str, &str), &'static Interned> = &table;
@@ -47,26 +44,22 @@ impl Origin {
     }
 
     /// The kind of layer: `circuit-breaker`, `timeout`, ...
-    #[must_use]
     pub fn layer(self) -> &'static str {
         self.0.layer
     }
 
     /// The instance's name.
-    #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
     /// Makes a rejection and counts it.
-    #[must_use]
     pub fn reject(self, reason: Reason) -> Rejected {
         self.0.rejections[reason as usize].fetch_add(1, Relaxed);
         Rejected::new(self, reason)
     }
 
     /// How many rejections of this kind there were.
-    #[must_use]
     pub fn rejections(self, reason: Reason) -> u64 {
         self.0.rejections[reason as usize].load(Relaxed)
     }
@@ -95,12 +88,6 @@ impl PartialEq for Origin {
 }
 
 impl Eq for Origin {}
-
-impl Hash for Origin {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        ptr::hash(self.0, state);
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -37,58 +37,50 @@ impl Reason {
     ];
 
     /// The reason as a stable word for labels: `circuit_open`, `rate_limited`, ...
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CircuitOpen => "circuit_open",
-            Self::RateLimited => "rate_limited",
-            Self::Overloaded => "overloaded",
-            Self::TimedOut => "timed_out",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::BatchFailed => "batch_failed",
-            Self::Closed => "closed",
-        }
+        self.words().0
     }
 
     pub(crate) const fn sentence(self) -> &'static str {
+        self.words().1
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::CircuitOpen => "the circuit is open",
-            Self::RateLimited => "the rate limit is reached",
-            Self::Overloaded => "too many calls are in flight",
-            Self::TimedOut => "no answer came within the time limit",
-            Self::DeadlineExceeded => "the deadline leaves no time for an answer",
-            Self::BatchFailed => "the batch with this call failed",
-            Self::Closed => "it has been shut down",
+            Self::CircuitOpen => ("circuit_open", "the circuit is open"),
+            Self::RateLimited => ("rate_limited", "the rate limit is reached"),
+            Self::Overloaded => ("overloaded", "too many calls are in flight"),
+            Self::TimedOut => ("timed_out", "no answer came within the time limit"),
+            Self::DeadlineExceeded => ("deadline_exceeded", "the deadline leaves no time for an answer"),
+            Self::BatchFailed => ("batch_failed", "the batch with this call failed"),
+            Self::Closed => ("closed", "it has been shut down"),
         }
     }
 }
 
 /// The one error that a Buttress layer raises by itself.
 ///
-/// It is 24 bytes, has no heap allocation and is cheap to clone. Layers hand it to the service's own error type by
+/// It is 32 bytes, has no heap allocation and is cheap to clone. Layers hand it to the service's own error type by
 /// `From<Rejected>`, so errors stay flat however deep the stack is.
 ///
 /// A layer makes one with [`Origin::reject`], which counts it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     origin: Origin,
-    /// Nanoseconds, `NO_HINT` where there is none: half the size of `Option<Duration>`.
-    retry_after: u64,
+    retry_after: Option<Duration>,
     reason: Reason,
     sent: bool,
 }
 
-const NO_HINT: u64 = u64::MAX;
-
 impl Rejected {
     pub(crate) const fn new(origin: Origin, reason: Reason) -> Self {
-        Self { origin, retry_after: NO_HINT, reason, sent: false }
+        Self { origin, retry_after: None, reason, sent: false }
     }
 
-    /// The same, with the time after which the call has a chance. It saturates at 584 years.
+    /// The same, with the time after which the call has a chance.
     #[must_use]
-    pub fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = u64::try_from(after.as_nanos()).unwrap_or(NO_HINT - 1).min(NO_HINT - 1);
+    pub const fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
         self
     }
 
@@ -100,39 +92,33 @@ impl Rejected {
     }
 
     /// The kind of layer that refused: `circuit-breaker`, `timeout`, ...
-    #[must_use]
     pub fn layer(&self) -> &'static str {
         self.origin.layer()
     }
 
     /// The instance's name, as its user gave it.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         self.origin.name()
     }
 
     /// Why.
-    #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
     /// Whether the call may have reached the wire. Where it is `false`, repeating the call cannot do anything twice.
-    #[must_use]
     pub const fn sent(&self) -> bool {
         self.sent
     }
 
     /// When a new call has a chance, if the layer knows.
-    #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        if self.retry_after == NO_HINT { None } else { Some(Duration::from_nanos(self.retry_after)) }
+        self.retry_after
     }
 
     /// What this tells about the backend: a call that was sent and timed out, or failed with its batch, is a
     /// [`Failure`](Outcome::Failure); whatever was refused on this side is [`Ignored`](Outcome::Ignored). A
     /// [`DeadlineExceeded`](Reason::DeadlineExceeded) says how patient the caller was, not how the backend is.
-    #[must_use]
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::TimedOut | Reason::BatchFailed if self.sent => Outcome::Failure,
@@ -142,7 +128,6 @@ impl Rejected {
 
     /// Looks for a rejection in an error and its sources, also inside [`io::Error`], whose `source` skips what it
     /// holds. At most 64 links are followed.
-    #[must_use]
     pub fn in_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         let mut link: Option<&'a (dyn Error + 'static)> = Some(error);
         for _ in 0..64 {
@@ -171,18 +156,6 @@ impl fmt::Display for Rejected {
             Some(after) => write!(f, "; try again in {after:.1?}"),
             None => Ok(()),
         }
-    }
-}
-
-impl fmt::Debug for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected")
-            .field("layer", &self.layer())
-            .field("name", &self.name())
-            .field("reason", &self.reason)
-            .field("sent", &self.sent)
-            .field("retry_after", &self.retry_after())
-            .finish()
     }
 }
 
@@ -269,7 +242,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Rejected>(), 24);
+        assert_eq!(size_of::<Rejected>(), 32);
     }
 
     #[test]
@@ -280,13 +253,6 @@ mod tests {
             "circuit-breaker `orders-db`: the circuit is open; the call was not sent; try again in 2.1s"
         );
         assert!(rejected().after_sending().to_string().ends_with("; the call may have been carried out"));
-    }
-
-    #[test]
-    fn keeps_the_longest_hint_apart_from_none() {
-        assert_eq!(rejected().retry_after(), None);
-        let longest = rejected().with_retry_after(Duration::MAX).retry_after().unwrap();
-        assert_eq!(longest, Duration::from_nanos(u64::MAX - 1));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -17,30 +16,26 @@ use crate::Rejected;
 /// The response is made by its own `From<Rejected>` ([`new`](Self::new)), which `http::Response` has with the feature
 /// `http`, or by a function ([`with`](Self::with)).
 #[derive(Debug, Clone, Copy)]
-pub struct Respond<L, A = Plain> {
+pub struct Respond<L, A> {
     layers: L,
     answer: A,
 }
 
-impl<L> Respond<L> {
+impl<L, Res: From<Rejected>> Respond<L, fn(Rejected) -> Res> {
     /// Answers with the response's own `From<Rejected>`.
-    pub const fn new(layers: L) -> Self {
-        Self { layers, answer: Plain }
+    pub fn new(layers: L) -> Self {
+        Self { layers, answer: Res::from }
     }
 }
 
 impl<L, A> Respond<L, A> {
-    /// Answers with this function.
+    /// Answers with what this function makes of the rejection.
     pub const fn with(layers: L, answer: A) -> Self {
         Self { layers, answer }
     }
 }
 
-impl<S, L, A> Layer<S> for Respond<L, A>
-where
-    L: Layer<Fallible<S>>,
-    A: Clone,
-{
+impl<S, L: Layer<Fallible<S>>, A: Clone> Layer<S> for Respond<L, A> {
     type Service = Responding<L::Service, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -48,36 +43,11 @@ where
     }
 }
 
-/// Turns a rejection into a response: any function of that shape, or [`Plain`].
-pub trait Answer<Res> {
-    /// Makes the response.
-    fn answer(&self, rejected: Rejected) -> Res;
-}
-
-/// Answers with the response's own `From<Rejected>`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Plain;
-
-impl<Res: From<Rejected>> Answer<Res> for Plain {
-    fn answer(&self, rejected: Rejected) -> Res {
-        rejected.into()
-    }
-}
-
-impl<F: Fn(Rejected) -> Res, Res> Answer<Res> for F {
-    fn answer(&self, rejected: Rejected) -> Res {
-        self(rejected)
-    }
-}
-
 /// An infallible service whose error type has room for a rejection.
 #[derive(Debug, Clone, Copy)]
 pub struct Fallible<S>(S);
 
-impl<S, Req> Service<Req> for Fallible<S>
-where
-    S: Service<Req, Error = Infallible>,
-{
+impl<S: Service<Req, Error = Infallible>, Req> Service<Req> for Fallible<S> {
     type Response = S::Response;
     type Error = Rejected;
     type Future = FallibleFuture<S::Future>;
@@ -88,6 +58,21 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         FallibleFuture { future: self.0.call(request) }
+    }
+}
+
+pin_project! {
+    /// The future of [`Fallible`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct FallibleFuture<F> { #[pin] future: F }
+}
+
+impl<F: Future<Output = Result<Res, Infallible>>, Res> Future for FallibleFuture<F> {
+    type Output = Result<Res, Rejected>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(|never| match never {})
     }
 }
 
@@ -109,28 +94,23 @@ impl<S: Clone, A: Clone> Clone for Responding<S, A> {
 impl<S, A, Req> Service<Req> for Responding<S, A>
 where
     S: Service<Req, Error = Rejected>,
-    A: Answer<S::Response> + Clone,
+    A: Fn(Rejected) -> S::Response + Clone,
 {
     type Response = S::Response;
     type Error = Infallible;
     type Future = RespondFuture<S::Future, A>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.refused.is_none()
-            && let Err(rejected) = ready!(self.inner.poll_ready(cx))
-        {
-            self.refused = Some(rejected);
+        if self.refused.is_none() {
+            self.refused = ready!(self.inner.poll_ready(cx)).err();
         }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let answer = self.answer.clone();
-        let state = match self.refused.take() {
-            None => State::Running { future: self.inner.call(request) },
-            rejected => State::Refused { rejected },
-        };
-        RespondFuture { state, answer }
+        let rejected = self.refused.take();
+        let running = rejected.is_none().then(|| self.inner.call(request));
+        RespondFuture { running, rejected, answer: self.answer.clone() }
     }
 }
 
@@ -138,56 +118,22 @@ pin_project! {
     /// The future of [`Responding`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct RespondFuture<F, A> {
-        #[pin]
-        state: State<F>,
-        answer: A,
-    }
-}
-
-pin_project! {
-    #[project = StateProject]
-    #[derive(Debug)]
-    enum State<F> {
-        Running { #[pin] future: F },
-        Refused { rejected: Option<Rejected> },
-    }
+    pub struct RespondFuture<F, A> { #[pin] running: Option<F>, rejected: Option<Rejected>, answer: A }
 }
 
 impl<F, A, Res> Future for RespondFuture<F, A>
 where
     F: Future<Output = Result<Res, Rejected>>,
-    A: Answer<Res>,
+    A: Fn(Rejected) -> Res,
 {
     type Output = Result<Res, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = match this.state.project() {
-            StateProject::Running { future } => ready!(future.poll(cx)),
-            StateProject::Refused { rejected } => Err(rejected.take().expect("polled after it was done")),
+        let result = match this.running.as_pin_mut() {
+            Some(future) => ready!(future.poll(cx)),
+            None => Err(this.rejected.take().expect("a future is not polled after it is done")),
         };
-        Poll::Ready(Ok(result.unwrap_or_else(|rejected| this.answer.answer(rejected))))
-    }
-}
-
-pin_project! {
-    /// The future of [`Fallible`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct FallibleFuture<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F, Res> Future for FallibleFuture<F>
-where
-    F: Future<Output = Result<Res, Infallible>>,
-{
-    type Output = Result<Res, Rejected>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_err(|never| match never {})
+        Poll::Ready(Ok(result.unwrap_or_else(this.answer)))
     }
 }

@@ -1,1 +1,35 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod classify;
+mod config;
+mod connection;
+mod connector;
+mod error;
+mod lease;
+mod lexer;
+mod named;
+mod observe;
+mod postgres;
+mod query;
+mod query_error;
+mod recent;
+mod refill;
+mod rows;
+mod statements;
+mod transaction;
+mod url;
+
+pub use tokio_postgres;
+
+pub use self::{
+    classify::SqlStateClassifier,
+    config::PostgresConfig,
+    error::{ConnectError, Error},
+    postgres::Postgres,
+    query::Query,
+    query_error::QueryError,
+    rows::{Row, Rows},
+    transaction::Transaction,
+    url::InvalidConfig,
+};

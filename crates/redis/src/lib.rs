@@ -1,1 +1,27 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod classify;
+mod client;
+mod command;
+mod config;
+mod error;
+mod future;
+mod keys;
+mod repeat;
+mod shared;
+mod silence;
+
+pub use fred::{
+    self,
+    types::{FromValue, Value},
+};
+
+pub use self::{
+    classify::KindClassifier,
+    client::Redis,
+    command::{Arg, Command},
+    config::{InvalidUrl, RedisConfig},
+    error::{Error, ServerError},
+    future::ResponseFuture,
+};

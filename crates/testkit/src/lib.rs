@@ -1,1 +1,19 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+mod alloc;
+mod background;
+mod launch;
+mod ports;
+mod postgres;
+pub mod probe;
+mod programs;
+mod proxy;
+mod redis;
+mod upstream;
+mod workspace;
+
+pub use self::alloc::{Counted, allocations};
+pub use self::postgres::{PostgresServer, TestDatabase};
+pub use self::proxy::{Fault, FaultProxy, Target};
+pub use self::redis::RedisServer;
+pub use self::upstream::{Recorded, Reply, Script, Upstream};

@@ -1,0 +1,50 @@
+//! The rows: one file a group, in the order of the table.
+
+mod breaker;
+mod physical;
+mod rate_limit;
+mod retry;
+mod timeout;
+
+use std::time::Duration;
+
+use crate::row::Row;
+
+pub(crate) use self::physical::bare;
+
+/// Longer than any measurement.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+/// A rate that no measurement reaches, a second.
+const UNREACHED: u32 = 1_000_000_000;
+
+pub(crate) fn rows() -> Vec<Row> {
+    [physical::rows(), breaker::rows(), timeout::rows(), retry::rows(), rate_limit::rows()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::body::runtime;
+
+    #[test]
+    fn every_row_does_what_its_name_says_on_each_handle() {
+        for row in rows() {
+            let runtime = runtime().unwrap();
+            let mut body = row.build(&runtime).unwrap();
+            if let Some(mut twin) = body.fork() {
+                row.check(twin.as_mut(), &runtime).unwrap();
+            }
+            row.check(body.as_mut(), &runtime).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_two_rows_have_the_same_name() {
+        let mut ids = HashSet::new();
+        for row in rows() {
+            assert!(ids.insert(row.id()), "{} stands twice", row.id());
+        }
+    }
+}

@@ -1,0 +1,56 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use deadpool::managed::{Pool, Timeouts};
+use tokio::runtime::Handle;
+
+use crate::connector::Connector;
+
+/// Makes a connection in the background, one at a time, where one was lost or its caller left before it was made.
+///
+/// It holds one place in the pool, for at most a second, and none in a pool of one.
+///
+/// Otherwise callers whose deadlines are shorter than it takes to connect and then to ask would never get anywhere,
+/// however many they are, because each would throw away what it had begun.
+#[derive(Debug, Default)]
+pub(crate) struct Refill {
+    running: Arc<AtomicBool>,
+}
+
+/// A connect that is lost in a black hole must not hold its place for the whole of the create timeout.
+const LIMIT: Duration = Duration::from_secs(1);
+
+impl Refill {
+    /// Starts, unless it runs already. Outside of a runtime it does nothing.
+    pub(crate) fn start(&self, pool: &Pool<Connector>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if pool.status().max_size < 2 {
+            return;
+        }
+        if self.running.swap(true, Relaxed) {
+            return;
+        }
+        let (pool, running) = (pool.clone(), Running(Arc::clone(&self.running)));
+        runtime.spawn(async move {
+            // Hardly in the way of a caller: it does not wait for a place, and gives the connection back at once.
+            let configured = pool.timeouts();
+            let create = configured.create.map(|limit| limit.min(LIMIT));
+            let timeouts = Timeouts { wait: Some(Duration::ZERO), create, ..configured };
+            let _given_back = pool.timeout_get(&timeouts).await;
+            drop(running);
+        });
+    }
+}
+
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}

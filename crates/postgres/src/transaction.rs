@@ -1,0 +1,200 @@
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+};
+
+use buttress_core::Deadline;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+
+use crate::{
+    Error, Postgres, Query, Rows,
+    connection::Call,
+    error::is_fatal,
+    lease::Lease,
+    postgres::{Shared, is_harmless_loss, within},
+};
+
+/// A transaction that is open: what the closure of [`Postgres::transaction`] gets.
+pub struct Transaction<'a> {
+    shared: &'a Shared,
+    lease: &'a Lease<'a>,
+    health: AtomicU8,
+}
+
+/// Everything so far went well.
+const SOUND: u8 = 0;
+/// A statement failed: Postgres can only roll back.
+const FAILED: u8 = 1;
+/// A statement was given up while it ran, or the connection broke: nothing can be said about it any more.
+const ABANDONED: u8 = 2;
+
+impl Postgres {
+    /// Runs a closure in a transaction: commits it on `Ok`, rolls it back on `Err`.
+    ///
+    /// ```no_run
+    /// # use buttress_postgres::{Error, Postgres, Query};
+    /// # async fn f(db: Postgres) -> Result<(), Error> {
+    /// let id: i64 = db
+    ///     .transaction(async |tx| {
+    ///         let row = tx.query(Query::new("insert into orders default values returning id")).await?.one()?;
+    ///         tx.query(Query::new("update stock set left = left - 1")).await?;
+    ///         row.get("id")
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The level of isolation is the server's default. The ambient [`Deadline`] holds for the whole of it.
+    ///
+    /// # Errors
+    /// The closure's own; else see [`Error`]: [`Error::RolledBack`] if the closure swallowed a statement's failure, and
+    /// [`Error::CommitUncertain`] if no answer to `COMMIT` came.
+    ///
+    /// # Cancellation
+    /// Dropped unfinished, or if the closure panics, what runs is cancelled on the server and the connection is
+    /// discarded: nothing is committed, unless `COMMIT` had been sent already.
+    pub async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&Transaction<'_>) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let shared = self.shared();
+        let deadline = shared.deadline()?;
+        shared.counters.transactions.fetch_add(1, Relaxed);
+        let lease = shared.begin(deadline).await?;
+        let transaction = Transaction { shared, lease: &lease, health: AtomicU8::new(SOUND) };
+        let committing = AtomicBool::new(false);
+
+        let ended = within(deadline, async {
+            match work(&transaction).await {
+                Ok(value) => transaction.commit(&committing).await.map(|()| value).map_err(E::from),
+                Err(error) => {
+                    transaction.roll_back().await;
+                    Err(error)
+                }
+            }
+        })
+        .await;
+
+        let Ok(result) = ended else {
+            // The lease goes here, and cancels what runs.
+            return Err(E::from(if committing.into_inner() {
+                Error::CommitUncertain { instance: shared.origin, cause: None }
+            } else {
+                shared.too_late(true)
+            }));
+        };
+        let fit = transaction.health.into_inner() != ABANDONED;
+        lease.settle(fit);
+        result
+    }
+}
+
+impl Shared {
+    async fn begin(&self, deadline: Option<Deadline>) -> Result<Lease<'_>, Error> {
+        let mut repeated = false;
+        loop {
+            let mut lease = self.lease(deadline).await?;
+            lease.occupy();
+            let begun = within(deadline, lease.connection().client.batch_execute("BEGIN")).await;
+            // Nothing is in the transaction yet, so nothing is sent as far as the caller is concerned.
+            let error = match begun {
+                Err(_) => return Err(self.too_late(false)),
+                Ok(Ok(())) => return Ok(lease),
+                Ok(Err(cause)) => Error::of_statement(self.origin, cause, false),
+            };
+            lease.settle(!error.breaks_connection());
+            if repeated || !is_harmless_loss(&error) {
+                return Err(error);
+            }
+            repeated = true;
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Runs one statement in the transaction.
+    ///
+    /// # Errors
+    /// See [`Error`]. After a failure the server refuses every further statement of the transaction: return the error.
+    ///
+    /// # Cancellation
+    /// Dropped unfinished, the whole transaction is rolled back when the closure ends.
+    pub async fn query(&self, query: Query) -> Result<Rows, Error> {
+        let origin = self.shared.origin;
+        let wrong = |cause| Error::Query { instance: origin, cause };
+        let parsed = self.shared.texts.parse(query.text()).map_err(wrong)?;
+        let params = query.resolve(&parsed).map_err(wrong)?;
+        self.shared.counters.queries.fetch_add(1, Relaxed);
+        let sent = AtomicBool::new(false);
+        let call = Call { origin, parsed: &parsed, params: &params, sent: &sent, in_transaction: true };
+
+        let unfinished = Unfinished(&self.health);
+        let result = self.lease.connection().run(&call).await;
+        std::mem::forget(unfinished);
+        if let Err(error) = &result {
+            match error {
+                Error::Query { .. } => {}
+                error if error.breaks_connection() => self.worsen(ABANDONED),
+                _ => self.worsen(FAILED),
+            }
+        }
+        result
+    }
+
+    fn worsen(&self, to: u8) {
+        self.health.fetch_max(to, Relaxed);
+    }
+
+    async fn commit(&self, committing: &AtomicBool) -> Result<(), Error> {
+        let instance = self.shared.origin;
+        if self.health.load(Relaxed) != SOUND {
+            // Postgres would answer COMMIT with a silent ROLLBACK.
+            self.roll_back().await;
+            return Err(Error::RolledBack { instance });
+        }
+        committing.store(true, Relaxed);
+        let Err(cause) = self.lease.connection().client.batch_execute("COMMIT").await else { return Ok(()) };
+        match cause.as_db_error() {
+            Some(error) if !is_fatal(error) && !leaves_open(error.code()) => {
+                Err(Error::Database { instance, cause, sent: true })
+            }
+            _ => {
+                self.worsen(ABANDONED);
+                Err(Error::CommitUncertain { instance, cause: Some(cause) })
+            }
+        }
+    }
+
+    /// If it does not succeed soon, the connection is discarded, which rolls back as well.
+    async fn roll_back(&self) {
+        if self.health.load(Relaxed) == ABANDONED {
+            return;
+        }
+        let rollback = self.lease.connection().client.batch_execute("ROLLBACK");
+        if !matches!(timeout(self.shared.recycle_timeout, rollback).await, Ok(Ok(()))) {
+            self.worsen(ABANDONED);
+        }
+    }
+}
+
+/// SQLSTATEs by which the server itself says that it does not know.
+fn leaves_open(state: &SqlState) -> bool {
+    *state == SqlState::TRANSACTION_RESOLUTION_UNKNOWN || *state == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+}
+
+struct Unfinished<'a>(&'a AtomicU8);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_max(ABANDONED, Relaxed);
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("name", &self.shared.origin.name()).finish_non_exhaustive()
+    }
+}

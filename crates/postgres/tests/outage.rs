@@ -1,0 +1,218 @@
+//! A server that goes away and comes back, and a network that does.
+
+mod support;
+
+use std::time::Duration;
+
+use buttress_core::{Classify, Deadline, Outcome};
+use buttress_postgres::{Error, Postgres, PostgresConfig, Query, SqlStateClassifier};
+use buttress_testkit::{Fault, FaultProxy, PostgresServer, TestDatabase};
+use support::{SLEEPING, figure, postgres, spy, until_backends};
+use tokio::time::{Instant, sleep, timeout};
+use tower::ServiceExt;
+
+fn one() -> Query {
+    Query::new("select 1")
+}
+
+async fn fill_the_pool(db: &Postgres, size: usize) {
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..size {
+        calls.spawn(db.clone().oneshot(Query::new("select pg_sleep(0.05)")));
+    }
+    calls.join_all().await.into_iter().for_each(|result| drop(result.unwrap()));
+    assert_eq!(figure(db, "connections"), size as f64);
+}
+
+fn is_failure(error: Error) -> bool {
+    SqlStateClassifier.classify(&Err::<(), _>(error)) == Outcome::Failure
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_fails_its_calls_at_once_and_a_restarted_one_answers() {
+    let server = PostgresServer::start().await;
+    let db = postgres(&server.url(), 4);
+    let spy = spy(server.config()).await;
+    fill_the_pool(&db, 4).await;
+
+    let running = tokio::spawn(db.clone().oneshot(Query::new("select pg_sleep(30)")));
+    until_backends(&spy, SLEEPING, 1).await;
+    server.kill().await;
+    let error =
+        timeout(Duration::from_secs(1), running).await.expect("it does not hang").unwrap().unwrap_err();
+    assert!(error.sent(), "{error}");
+    assert!(is_failure(error));
+
+    let error =
+        timeout(Duration::from_secs(1), db.query(one())).await.expect("it does not hang").unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+    assert!(!error.sent() && is_failure(error));
+
+    server.restart().await;
+    let start = Instant::now();
+    for _ in 0..20 {
+        timeout(Duration::from_secs(1), db.query(one())).await.expect("it does not hang").unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_died_unnoticed_are_replaced() {
+    let server = PostgresServer::start().await;
+    let db = postgres(&server.url(), 4);
+    fill_the_pool(&db, 4).await;
+    // Nobody asks while it is down, so the pool is full of dead connections afterwards.
+    server.stop().await;
+    server.restart().await;
+    let calls: Vec<_> = (0..8).map(|_| tokio::spawn(db.clone().oneshot(one()))).collect();
+    for call in calls {
+        timeout(Duration::from_secs(1), call).await.expect("it does not hang").unwrap().unwrap();
+    }
+}
+
+/// A proxy in front of the test's database, and a pool of one that goes through it.
+async fn through_a_proxy(test: &TestDatabase) -> (FaultProxy, Postgres) {
+    let proxy = FaultProxy::start(test.addr()).await;
+    let url = test.url().replace(&test.addr().to_string(), &proxy.addr().to_string());
+    (proxy, postgres(&url, 1))
+}
+
+// On a single thread, nobody has noticed the cut yet when the next call takes the connection.
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_anything_is_sent_is_replaced() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    db.query(one()).await.unwrap();
+
+    proxy.cut();
+    db.query(Query::new("select 'a statement that must be prepared'")).await.unwrap();
+    assert_eq!(figure(&db, "discarded"), 1.0);
+
+    proxy.cut();
+    let mut runs = 0;
+    db.transaction(async |tx| {
+        runs += 1;
+        tx.query(one()).await
+    })
+    .await
+    .unwrap();
+    assert_eq!((figure(&db, "discarded"), runs), (2.0, 1));
+}
+
+#[tokio::test]
+async fn a_statement_that_may_have_been_sent_is_not_repeated() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    db.query(one()).await.unwrap();
+    proxy.cut();
+    // It is prepared on that connection, so it is sent at once.
+    let error = db.query(one()).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { sent: true, .. }), "{error}");
+    assert!(error.to_string().contains("the statement may have been carried out"), "{error}");
+    assert!(is_failure(error));
+    db.query(one()).await.unwrap();
+}
+
+/// How many calls of that patience fail before one gets through. A connect, preparing and running take 60 ms each.
+async fn failures_before_success(patience: Duration) -> usize {
+    let test = TestDatabase::new().await;
+    let proxy = FaultProxy::start(test.addr()).await;
+    let db = postgres(&test.url().replace(&test.addr().to_string(), &proxy.addr().to_string()), 2);
+    proxy.set(Fault::Latency(Duration::from_millis(60)));
+    for failed in 0..10 {
+        // An outer timeout and a deadline come to the same.
+        let answered = if failed % 2 == 0 {
+            timeout(patience, db.query(one())).await.is_ok_and(|result| result.is_ok())
+        } else {
+            Deadline::after(patience).scope(db.query(one())).await.is_ok()
+        };
+        if answered {
+            return failed;
+        }
+    }
+    panic!("a connect that lost its caller is lost for all");
+}
+
+#[tokio::test]
+async fn callers_with_less_time_than_connect_and_query_take_get_there_in_the_end() {
+    // Cut off while it runs, and while it is prepared.
+    for patience in [150, 130] {
+        let failures = failures_before_success(Duration::from_millis(patience)).await;
+        assert!(failures > 0, "it was too easy");
+    }
+}
+
+#[tokio::test]
+async fn a_black_hole_ends_with_the_create_timeout() {
+    let test = TestDatabase::new().await;
+    let proxy = FaultProxy::start(test.addr()).await;
+    proxy.set(Fault::BlackHole);
+    let url = test.url().replace(&test.addr().to_string(), &proxy.addr().to_string());
+    let config = PostgresConfig::from_url(&url).unwrap().with_create_timeout(Duration::from_millis(200));
+    let db = Postgres::new(config).unwrap();
+    let start = Instant::now();
+    let error = db.query(one()).await.unwrap_err();
+    assert!(error.to_string().contains("none was made within 200ms"), "{error}");
+    assert!(is_failure(error));
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    proxy.set(Fault::Pass);
+    db.query(one()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_query_dropped_in_a_black_hole_frees_its_place() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    db.query(one()).await.unwrap();
+    proxy.set(Fault::BlackHole);
+    assert!(timeout(Duration::from_millis(100), db.query(one())).await.is_err());
+    proxy.set(Fault::Pass);
+    timeout(Duration::from_millis(500), db.query(one())).await.expect("the place is free").unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_said_to_be_uncertain() {
+    let test = TestDatabase::new().await;
+    let spy = spy(test.config()).await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    db.query(Query::new("create table t (id int)")).await.unwrap();
+    let insert = Query::new("insert into t values (1)");
+
+    // A deferred trigger keeps COMMIT busy long enough to break the connection under it.
+    spy.batch_execute(
+        "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.3); return null; end $$;
+         create constraint trigger slow after insert on t deferrable initially deferred for each row execute function slow()",
+    )
+    .await
+    .unwrap();
+    let committing = db.transaction(async |tx| tx.query(insert).await);
+    let cut = async {
+        sleep(Duration::from_millis(150)).await;
+        proxy.cut();
+    };
+    let (result, ()) = tokio::join!(committing, cut);
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::CommitUncertain { .. }), "{error}");
+    assert!(error.sent() && error.to_string().contains("no answer to COMMIT came"), "{error}");
+    assert!(is_failure(error));
+    db.query(one()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_whose_connection_breaks_is_lost_and_not_repeated() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    let mut runs = 0;
+    let result = db
+        .transaction(async |tx| {
+            runs += 1;
+            tx.query(one()).await?;
+            proxy.cut();
+            tx.query(one()).await
+        })
+        .await;
+    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
+    assert_eq!(runs, 1);
+    db.query(one()).await.unwrap();
+}

@@ -1,0 +1,261 @@
+use fred::types::Value;
+
+/// Commands that leave the same state when they are carried out twice in a row, whatever their arguments. Sorted.
+///
+/// Left out on purpose: what is not read or overwritten but changed (INCR, APPEND, LPUSH, LTRIM, RENAME), what answers
+/// whether this very call made the change, which callers take for a claim (SETNX, SADD, SREM, HDEL, ZADD, GETSET,
+/// GETDEL), and scripts, which may do anything.
+const REPEATABLE: &[&str] = &[
+    "BITCOUNT",
+    "BITPOS",
+    "DBSIZE",
+    "DEL",
+    "DUMP",
+    "ECHO",
+    "EVALSHA_RO",
+    "EVAL_RO",
+    "EXISTS",
+    "EXPIREAT",
+    "EXPIRETIME",
+    "FCALL_RO",
+    "GEODIST",
+    "GEOHASH",
+    "GEOPOS",
+    "GEOSEARCH",
+    "GET",
+    "GETBIT",
+    "GETRANGE",
+    "HEXISTS",
+    "HGET",
+    "HGETALL",
+    "HKEYS",
+    "HLEN",
+    "HMGET",
+    "HMSET",
+    "HRANDFIELD",
+    "HSCAN",
+    "HSET",
+    "HSTRLEN",
+    "HVALS",
+    "INFO",
+    "KEYS",
+    "LCS",
+    "LINDEX",
+    "LLEN",
+    "LPOS",
+    "LRANGE",
+    "LSET",
+    "MGET",
+    "MSET",
+    "PERSIST",
+    "PEXPIREAT",
+    "PEXPIRETIME",
+    "PFCOUNT",
+    "PING",
+    "PSETEX",
+    "PTTL",
+    "RANDOMKEY",
+    "SCAN",
+    "SCARD",
+    "SDIFF",
+    "SETEX",
+    "SETRANGE",
+    "SINTER",
+    "SINTERCARD",
+    "SISMEMBER",
+    "SMEMBERS",
+    "SMISMEMBER",
+    "SRANDMEMBER",
+    "SSCAN",
+    "STRLEN",
+    "SUBSTR",
+    "SUNION",
+    "TIME",
+    "TOUCH",
+    "TTL",
+    "TYPE",
+    "UNLINK",
+    "XLEN",
+    "XPENDING",
+    "XRANGE",
+    "XREVRANGE",
+    "ZCARD",
+    "ZCOUNT",
+    "ZDIFF",
+    "ZINTER",
+    "ZINTERCARD",
+    "ZLEXCOUNT",
+    "ZMSCORE",
+    "ZRANDMEMBER",
+    "ZRANGE",
+    "ZRANGEBYLEX",
+    "ZRANGEBYSCORE",
+    "ZRANK",
+    "ZREVRANGE",
+    "ZREVRANGEBYLEX",
+    "ZREVRANGEBYSCORE",
+    "ZREVRANK",
+    "ZSCAN",
+    "ZSCORE",
+    "ZUNION",
+];
+
+/// Words that make one of these commands depend on what was there before.
+const CONDITIONS: &[&str] = &["NX", "XX", "GT", "LT", "GET", "IFEQ", "IFNE", "IFDEQ", "IFDNE"];
+
+/// Commands that change the connection, which all callers share, or that keep it waiting. Sorted.
+const UNSHAREABLE: &[&str] = &[
+    "ASKING",
+    "AUTH",
+    "BLMOVE",
+    "BLMPOP",
+    "BLPOP",
+    "BRPOP",
+    "BRPOPLPUSH",
+    "BZMPOP",
+    "BZPOPMAX",
+    "BZPOPMIN",
+    "DISCARD",
+    "EXEC",
+    "HELLO",
+    "MONITOR",
+    "MULTI",
+    "PSUBSCRIBE",
+    "PSYNC",
+    "PUNSUBSCRIBE",
+    "QUIT",
+    "READONLY",
+    "READWRITE",
+    "RESET",
+    "SELECT",
+    "SSUBSCRIBE",
+    "SUBSCRIBE",
+    "SUNSUBSCRIBE",
+    "SYNC",
+    "UNSUBSCRIBE",
+    "UNWATCH",
+    "WAIT",
+    "WAITAOF",
+    "WATCH",
+];
+
+pub(crate) fn is_repeatable(name: &str, args: &[Value]) -> bool {
+    match name {
+        "SET" => unconditional(args, 2),
+        "EXPIRE" | "PEXPIRE" => unconditional(args, 2),
+        _ => {
+            REPEATABLE.binary_search(&name).is_ok()
+                // EXPIREAT takes conditions, too; where they are no option they are a key or a value.
+                && (!name.ends_with("EXPIREAT") || unconditional(args, 2))
+        }
+    }
+}
+
+fn unconditional(args: &[Value], options_from: usize) -> bool {
+    let options = args.get(options_from..).unwrap_or_default();
+    !options.iter().any(|option| CONDITIONS.iter().any(|condition| is_word(option, condition)))
+}
+
+/// The name of a command that must not run on a connection shared by all callers.
+pub(crate) fn unshareable(name: &str, args: &[Value]) -> Option<&'static str> {
+    if let Ok(index) = UNSHAREABLE.binary_search(&name) {
+        return Some(UNSHAREABLE[index]);
+    }
+    match name {
+        // `BLOCK` stands before the keys.
+        "XREAD" if options_of_xread(args).any(|word| is_word(word, "BLOCK")) => Some("XREAD BLOCK"),
+        "XREADGROUP" if options_of_xread(args).any(|word| is_word(word, "BLOCK")) => Some("XREADGROUP BLOCK"),
+        "CLIENT" if args.first().is_some_and(|word| is_word(word, "REPLY")) => Some("CLIENT REPLY"),
+        _ => None,
+    }
+}
+
+fn options_of_xread(args: &[Value]) -> impl Iterator<Item = &Value> {
+    args.iter().take_while(|word| !is_word(word, "STREAMS"))
+}
+
+pub(crate) fn is_word(arg: &Value, word: &str) -> bool {
+    matches!(arg, Value::Bytes(bytes) if bytes.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn args(line: &str) -> Vec<Value> {
+        line.split_whitespace().map(|arg| Value::Bytes(Bytes::copy_from_slice(arg.as_bytes()))).collect()
+    }
+
+    fn repeatable(line: &str) -> bool {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        is_repeatable(name, &args(rest))
+    }
+
+    #[test]
+    fn tables_are_sorted_and_apart() {
+        assert!(REPEATABLE.is_sorted() && UNSHAREABLE.is_sorted());
+        assert!(!REPEATABLE.iter().any(|name| UNSHAREABLE.contains(name)));
+    }
+
+    #[test]
+    fn what_depends_on_the_state_before_is_sent_once() {
+        for line in
+            ["SET k v", "SET k v PX 10", "SET NX XX", "SET k GET EX 10", "EXPIRE k 10", "GET k", "DEL a b"]
+        {
+            assert!(repeatable(line), "{line}");
+        }
+        for line in [
+            "SET k v NX",
+            "SET k v xx",
+            "SET k v EX 10 GET",
+            "EXPIRE k 10 GT",
+            "PEXPIREAT k 10 nx",
+            "INCR k",
+            "APPEND k v",
+            "LPUSH k v",
+            "SETNX k v",
+            "SADD k m",
+            "EVAL s 0",
+            "ZADD k 1 m",
+            "XADD k * f v",
+            "LTRIM k 1 -1",
+            "RENAME a b",
+            "GETDEL k",
+            "UNHEARD-OF k",
+            "PUBLISH c m",
+        ] {
+            assert!(!repeatable(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_changes_or_holds_the_shared_connection_is_known() {
+        let known = |name, rest| unshareable(name, &args(rest));
+        assert_eq!(known("MULTI", ""), Some("MULTI"));
+        assert_eq!(known("BLPOP", "k 0"), Some("BLPOP"));
+        assert_eq!(known("XREAD", "COUNT 1 block 0 STREAMS s $"), Some("XREAD BLOCK"));
+        assert_eq!(known("XREAD", "STREAMS BLOCK $"), None, "a stream of that name");
+        assert_eq!(known("CLIENT", "reply off"), Some("CLIENT REPLY"));
+        assert_eq!(known("CLIENT", "LIST"), None);
+        assert_eq!(known("GET", "MULTI"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_and_values_never_decide(key in ".*", value in ".*", condition in prop::sample::select(CONDITIONS)) {
+            let bytes = |text: &str| Value::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+            prop_assert!(is_repeatable("SET", &[bytes(&key), bytes(&value)]));
+            prop_assert!(is_repeatable("SET", &[bytes(condition), bytes(condition)]));
+            prop_assert!(!is_repeatable("SET", &[bytes(&key), bytes(&value), bytes("EX"), bytes("1"), bytes(condition)]));
+        }
+
+        #[test]
+        fn a_command_that_the_table_does_not_name_is_sent_once(name in "[A-Z]{1,12}") {
+            let listed = REPEATABLE.contains(&name.as_str()) || ["SET", "EXPIRE", "PEXPIRE"].contains(&name.as_str());
+            prop_assert_eq!(is_repeatable(&name, &[]), listed);
+        }
+    }
+}

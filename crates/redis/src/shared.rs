@@ -1,0 +1,184 @@
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use buttress_core::{Deadline, Origin, Reason, Rejected};
+use fred::{
+    clients::{Client, Pool},
+    error::{Error as DriverError, ErrorKind},
+    interfaces::{ClientLike, MetricsInterface},
+    types::{ConnectHandle, Resp3Frame, Value, config::Options},
+};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    command::Command,
+    config::RedisConfig,
+    error::{Error, ServerError},
+    silence::Silence,
+};
+
+/// How often a repeatable command is sent at most, in all.
+const ATTEMPTS: u32 = 3;
+
+/// What all clones of a client have in common.
+pub(crate) struct Shared {
+    pub(crate) origin: Origin,
+    pub(crate) server: String,
+    pub(crate) pool: Pool,
+    command_timeout: Duration,
+    max_queued: usize,
+    silence: Silence,
+    pub(crate) given_up: AtomicU64,
+    closed: AtomicBool,
+    tasks: Mutex<Tasks>,
+}
+
+impl Shared {
+    pub(crate) async fn connect(config: RedisConfig) -> Result<Arc<Self>, Error> {
+        let (driver, performance, connection) = config.driver();
+        let clients = (0..config.connections)
+            .map(|_| {
+                let (performance, connection) = (Some(performance.clone()), Some(connection.clone()));
+                Client::new(driver.clone(), performance, connection, Some(config.policy()))
+            })
+            .collect();
+        let shared = Arc::new(Self {
+            origin: Origin::new("redis", &config.name),
+            server: config.server(),
+            pool: Pool::from_clients(clients)?,
+            command_timeout: config.command_timeout,
+            max_queued: config.max_queued,
+            silence: Silence::new(config.silence()),
+            given_up: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        });
+        // From here on a failure, and a dropped future, end the tasks by dropping `shared`.
+        for client in shared.pool.clients() {
+            let task = if config.lazy {
+                client.connect()
+            } else {
+                let connected = timeout(config.connect_timeout, client.init()).await;
+                let too_late = |_elapsed| Err(DriverError::new(ErrorKind::Timeout, "no connection in time"));
+                connected.unwrap_or_else(too_late)?
+            };
+            shared.tasks().0.push(task);
+        }
+        Ok(shared)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Rejected> {
+        if self.closed.load(Relaxed) {
+            return Err(self.origin.reject(Reason::Closed));
+        }
+        if Deadline::has_expired() {
+            return Err(self.origin.reject(Reason::DeadlineExceeded));
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> &Client {
+        match self.pool.clients() {
+            [only] => only,
+            _ => self.pool.next_connected(),
+        }
+    }
+
+    pub(crate) async fn run(self: Arc<Self>, command: Command) -> Result<Value, Error> {
+        let client = self.client();
+        if client.command_queue_len() >= self.max_queued {
+            return Err(self.origin.reject(Reason::Overloaded).into());
+        }
+        let remaining = Deadline::current().map(Deadline::remaining);
+        let limited_by_deadline = remaining.is_some_and(|remaining| remaining < self.command_timeout);
+        let limit = remaining.map_or(self.command_timeout, |remaining| remaining.min(self.command_timeout));
+        if limit.is_zero() {
+            return Err(self.origin.reject(Reason::DeadlineExceeded).into());
+        }
+        let attempts = if command.is_repeatable() { ATTEMPTS } else { 1 };
+        let options = Options { timeout: Some(limit), max_attempts: Some(attempts), ..Options::default() };
+        let (command, args) = command.into_driver();
+        match client.with_options(&options).custom_raw(command, args).await {
+            Ok(frame) => {
+                self.silence.broken();
+                answer(frame)
+            }
+            Err(error) => Err(self.failure(client, &error, limited_by_deadline)),
+        }
+    }
+
+    fn failure(&self, client: &Client, error: &DriverError, limited_by_deadline: bool) -> Error {
+        match error.kind() {
+            ErrorKind::Timeout => {
+                if client.is_connected() && self.silence.heard(Instant::now()) {
+                    self.give_up(client.clone());
+                }
+                let reason = if limited_by_deadline { Reason::DeadlineExceeded } else { Reason::TimedOut };
+                self.origin.reject(reason).after_sending().into()
+            }
+            ErrorKind::Backpressure => self.origin.reject(Reason::Overloaded).into(),
+            _ if self.closed.load(Relaxed) => self.origin.reject(Reason::Closed).after_sending().into(),
+            _ => error.clone().into(),
+        }
+    }
+
+    /// Has a connection made anew.
+    fn give_up(&self, client: Client) {
+        self.given_up.fetch_add(1, Relaxed);
+        tracing::warn!(
+            name = self.origin.name(),
+            server = %self.server,
+            "redis: commands time out and nothing is answered; the connection is made anew"
+        );
+        tokio::spawn(async move {
+            // Its failure is another attempt's beginning.
+            let _ = client.force_reconnection().await;
+        });
+    }
+
+    pub(crate) async fn close(&self) {
+        if self.closed.swap(true, Relaxed) {
+            return;
+        }
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        // Each has its time limit; what is not done by then is cut off when the tasks are dropped.
+        let _ = timeout(self.command_timeout, self.pool.quit()).await;
+        let _ = timeout(self.command_timeout, async {
+            for task in &mut tasks.0 {
+                let _ = task.await;
+            }
+        })
+        .await;
+    }
+}
+
+/// The connections' tasks. Dropped, it ends them: each holds itself, and would go on for ever.
+#[derive(Default)]
+struct Tasks(Vec<ConnectHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+fn answer(frame: Resp3Frame) -> Result<Value, Error> {
+    match frame {
+        Resp3Frame::SimpleError { data, .. } => Err(Error::Server(ServerError::new(&data))),
+        Resp3Frame::BlobError { data, .. } => {
+            Err(Error::Server(ServerError::new(&String::from_utf8_lossy(&data))))
+        }
+        frame => Ok(Value::try_from(frame)?),
+    }
+}

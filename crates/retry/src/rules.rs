@@ -1,0 +1,109 @@
+//! What decides whether a call is repeated, and when.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use buttress_core::{Backoff, Classify, Deadline, Delays, Origin, Outcome, Rejectable, Rejected};
+use tokio::time::Instant;
+
+use crate::Budget;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Rules<C> {
+    pub(crate) origin: Origin,
+    pub(crate) retries: u32,
+    pub(crate) backoff: Backoff,
+    pub(crate) budget: Budget,
+    pub(crate) classify: C,
+    pub(crate) counts: Arc<Counts>,
+}
+
+/// Written only where a call was not a success at once.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) retries: AtomicU64,
+    pub(crate) attempts_exhausted: AtomicU64,
+    pub(crate) budget_exhausted: AtomicU64,
+    pub(crate) deadline_bound: AtomicU64,
+    pub(crate) hint_too_long: AtomicU64,
+}
+
+/// How far a call has come.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    pub(crate) retried: u32,
+    delays: Option<Delays>,
+}
+
+impl<C> Rules<C> {
+    /// How long to wait before the next attempt, which is counted; `None` where the result stands.
+    ///
+    /// `can_replay` is asked only where the next attempt depends on it.
+    pub(crate) fn next<Res, Err>(
+        &self,
+        result: &Result<Res, Err>,
+        course: &mut Course,
+        can_replay: impl FnOnce() -> bool,
+    ) -> Option<Duration>
+    where
+        C: Classify<Res, Err>,
+        Err: Rejectable,
+    {
+        let hint = match self.classify.classify(result) {
+            Outcome::Success | Outcome::Ignored => return None,
+            Outcome::Failure => None,
+            Outcome::Throttled(hint) => hint,
+        };
+        let rejected = result.as_ref().err().and_then(Rejectable::rejected);
+        self.after_failure(hint, rejected, course, can_replay)
+    }
+
+    #[cold]
+    fn after_failure(
+        &self,
+        hint: Option<Duration>,
+        rejected: Option<&Rejected>,
+        course: &mut Course,
+        can_replay: impl FnOnce() -> bool,
+    ) -> Option<Duration> {
+        // A breaker or a limiter inside has refused: another attempt at once would be refused as well.
+        if rejected.is_some_and(|rejected| !rejected.sent()) {
+            return None;
+        }
+        if course.retried >= self.retries {
+            return count(&self.counts.attempts_exhausted);
+        }
+        if !can_replay() {
+            return None;
+        }
+        let hint = hint.max(rejected.and_then(Rejected::retry_after)).unwrap_or_default();
+        if hint > self.backoff.cap() {
+            return count(&self.counts.hint_too_long);
+        }
+        let delays = course.delays.get_or_insert_with(|| self.backoff.delays());
+        // On top of the hint: all who were refused together were told the same time.
+        let wait = hint.saturating_add(delays.next().unwrap_or(self.backoff.cap()));
+        let now = Instant::now();
+        let ends_before =
+            |deadline: Deadline| now.checked_add(wait).is_some_and(|end| end < deadline.instant());
+        if !Deadline::current().is_none_or(ends_before) {
+            return count(&self.counts.deadline_bound);
+        }
+        if !self.budget.withdraw(now) {
+            return count(&self.counts.budget_exhausted);
+        }
+        self.counts.retries.fetch_add(1, Relaxed);
+        course.retried += 1;
+        Some(wait)
+    }
+}
+
+fn count<T>(counter: &AtomicU64) -> Option<T> {
+    counter.fetch_add(1, Relaxed);
+    None
+}

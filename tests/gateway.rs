@@ -1,0 +1,127 @@
+//! What the gateway answers, on real servers, and what it says of a wrong configuration.
+
+#[path = "../examples/gateway/app/mod.rs"]
+mod app;
+
+use std::process::Stdio;
+
+use axum::{Router, body::Body};
+use buttress_testkit::{RedisServer, Reply, TestDatabase, Upstream};
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tower::ServiceExt;
+
+use self::app::{App, Settings};
+
+async fn ask(router: &Router, method: Method, path: &str, body: &str) -> (u16, HeaderMap, Value) {
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let response = router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+async fn get(router: &Router, path: &str) -> (u16, HeaderMap, Value) {
+    ask(router, Method::GET, path, "").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_profiles_and_health_on_real_servers() {
+    let (database, redis, upstream) =
+        (TestDatabase::new().await, RedisServer::start().await, Upstream::start().await);
+    upstream.on("/profiles/1", Reply::ok(r#"{"bio":"wrote the first program"}"#));
+    let app = App::start(Settings {
+        database_url: Some(database.url()),
+        redis_url: Some(redis.url()),
+        upstream_url: Some(upstream.url()),
+        throw_away: false,
+    })
+    .await
+    .unwrap();
+    assert_eq!(app.description(), "your Postgres, your Redis and your upstream");
+    let router = app.router();
+
+    let ada = r#"{"name":"Ada","email":"ada@example.com"}"#;
+    let (status, headers, user) = ask(&router, Method::POST, "/users", ada).await;
+    assert_eq!((status, &headers["location"]), (201, &"/users/1".parse().unwrap()));
+    assert_eq!(user, json!({ "id": 1, "name": "Ada", "email": "ada@example.com" }));
+    assert_eq!(get(&router, "/users/1").await.2, user);
+    let (status, _, profile) = get(&router, "/users/1/profile").await;
+    assert_eq!(
+        (status, profile),
+        (200, json!({ "user": user, "profile": { "bio": "wrote the first program" } }))
+    );
+    assert_eq!(get(&router, "/healthz").await.2["status"], "ok");
+
+    // Whatever is wrong with a request is said as a problem, and nothing is written.
+    let wrong = [
+        ("{\"name\":\"Ada\"", 400),
+        ("{\"name\":\"Eve\"}", 400),
+        ("{\"name\":\"Eve\",\"email\":\"eve@example.com\",\"admin\":true}", 400),
+        ("{\"name\":7,\"email\":\"eve@example.com\"}", 400),
+        ("{\"name\":\" \",\"email\":\"eve@example.com\"}", 400),
+        ("{\"name\":\"Eve\",\"email\":\"eve\"}", 400),
+        ("{\"name\":\"E\\u0000\",\"email\":\"eve@example.com\"}", 400),
+        (ada, 409),
+    ];
+    for (body, expected) in wrong {
+        let (status, headers, problem) = ask(&router, Method::POST, "/users", body).await;
+        assert_eq!((status, &problem["status"]), (expected, &json!(expected)), "{body}: {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+    }
+    assert_eq!(get(&router, "/users/2").await.0, 404);
+    assert_eq!(get(&router, "/users/ada").await.0, 400);
+
+    redis.kill().await;
+    assert_eq!(get(&router, "/users/1").await.0, 200, "with Redis gone the database answers");
+    app.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_database_it_says_what_to_set() {
+    let app = App::start(Settings::default()).await.unwrap();
+    assert_eq!(
+        app.description(),
+        "no database (set DATABASE_URL), memory in place of Redis and a built-in upstream"
+    );
+    let router = app.router();
+    for path in ["/users/1", "/users/1/profile"] {
+        let (status, headers, problem) = get(&router, path).await;
+        assert_eq!((status, &headers["content-type"]), (503, &"application/problem+json".parse().unwrap()));
+        assert!(problem["detail"].as_str().unwrap().contains("set DATABASE_URL"), "{problem}");
+    }
+    assert_eq!(get(&router, "/healthz").await.2["status"], "degraded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
+    let secret = "pa55word";
+    for (name, value, says) in [
+        ("DATABASE_URL", format!("mysql://root:{secret}@localhost/x"), "must begin with postgres://"),
+        (
+            "DATABASE_URL",
+            format!("postgres://root:{secret}@127.0.0.1:1/x"),
+            "DATABASE_URL: postgres `users-db`",
+        ),
+        ("REDIS_URL", format!("http://root:{secret}@localhost"), "REDIS_URL: "),
+        ("UPSTREAM_URL", "nowhere".to_owned(), "UPSTREAM_URL: "),
+    ] {
+        let output = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--example", "gateway"])
+            .env("GATEWAY_ADDR", "127.0.0.1:0")
+            .env("RUST_LOG", "off")
+            .env(name, &value)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let told: Vec<_> = stderr.lines().filter(|line| line.starts_with("gateway: ")).collect();
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {stderr}");
+        assert_eq!(told.len(), 1, "{stderr}");
+        assert!(told[0].contains(says) && !stderr.contains(secret), "{stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
