@@ -25,8 +25,7 @@ fn run(counter: &str) -> Result<(), String> {
     let mut bare = groups::bare().build(&runtime().map_err(text)?)?;
     let mut report = Report::new(io::stdout().lock(), args.json).map_err(text)?;
     for row in rows {
-        let allocations = allocations.get(&row.id()).ok_or_else(|| format!("{counter}: no {}", row.id()))?;
-        match measure(&row, bare.as_mut(), plan, *allocations) {
+        match measure(&row, bare.as_mut(), plan, allocations.get(&row.id())) {
             Ok(measured) => report.add(&row, &measured),
             Err(error) => report.failed(&row, error),
         }
@@ -35,9 +34,16 @@ fn run(counter: &str) -> Result<(), String> {
     report.finish()
 }
 
-fn measure(row: &Row, bare: &mut dyn Body, plan: Plan, allocations: Allocations) -> Result<Measured, String> {
+fn measure(
+    row: &Row,
+    bare: &mut dyn Body,
+    plan: Plan,
+    allocations: Option<&Allocations>,
+) -> Result<Measured, String> {
     let runtime = runtime().map_err(text)?;
     let mut body = row.build(&runtime)?;
+    let allocations =
+        *allocations.ok_or_else(|| format!("{}: its allocations were not counted", row.id()))?;
     let pairs = one_thread::measure(body.as_mut(), bare, &runtime, plan).map_err(text)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let scale =

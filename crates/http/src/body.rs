@@ -59,7 +59,7 @@ impl Body for ResponseBody {
                 frame.map_err(|error| Error::Body { peer: self.peer.clone(), source: error.into() })
             }));
         }
-        let _ = ready!(self.poll_deadline(cx).map(|_| ())); let _ = (); if true { return Poll::Pending; }
+        ready!(self.poll_deadline(cx));
         Poll::Ready(Some(Err(self.origin.reject(Reason::DeadlineExceeded).after_sending().into())))
     }
 

@@ -109,14 +109,12 @@ impl Builder {
         let counts = Arc::new(Counts::default());
         let connector = Connector { scheme, limit: self.connect_timeout, counts: Arc::clone(&counts) };
 
-        // Zero would mean "checked for expiry at once, and still handed out": nothing idle is kept instead.
-        let max_idle = if self.pool_idle_timeout.is_zero() { 0 } else { self.pool_max_idle_per_host };
         let client = Client::builder(TokioExecutor::new())
             // Without a timer, idle connections are closed only when somebody asks for one.
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(self.pool_idle_timeout)
-            .pool_max_idle_per_host(max_idle)
+            .pool_max_idle_per_host(self.pool_max_idle_per_host)
             // One HTTP/2 connection carries every call to a host. Where it dies silently, nothing but a ping tells.
             .http2_keep_alive_interval(Duration::from_secs(10))
             .http2_keep_alive_timeout(Duration::from_secs(10))

@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use tokio_postgres::Config;
 
 /// Why a configuration cannot be. It never shows the password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidConfig {
     /// It does not begin with `postgres://` or `postgresql://`.
@@ -54,6 +54,13 @@ impl fmt::Display for InvalidConfig {
             Self::EmptyPool => f.write_str("a Postgres pool needs at least one connection"),
             Self::ZeroTimeout(which) => write!(f, "the Postgres pool's {which} timeout must not be zero"),
         }
+    }
+}
+
+/// Says what is wrong too, since it is what a `main` that returns the error prints.
+impl fmt::Debug for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InvalidConfig({self})")
     }
 }
 

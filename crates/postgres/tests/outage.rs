@@ -114,13 +114,16 @@ async fn a_statement_that_may_have_been_sent_is_not_repeated() {
     db.query(one()).await.unwrap();
 }
 
-/// How many calls of that patience fail before one gets through. A connect, preparing and running take 60 ms each.
-async fn failures_before_success(patience: Duration) -> usize {
+#[tokio::test]
+async fn callers_with_less_time_than_connect_and_query_take_get_there_in_the_end() {
     let test = TestDatabase::new().await;
     let proxy = FaultProxy::start(test.addr()).await;
     let db = postgres(&test.url().replace(&test.addr().to_string(), &proxy.addr().to_string()), 2);
+    // Connecting, preparing and running take 60 ms each.
     proxy.set(Fault::Latency(Duration::from_millis(60)));
-    for failed in 0..10 {
+    let patience = Duration::from_millis(160);
+    let mut failed = 0;
+    loop {
         // An outer timeout and a deadline come to the same.
         let answered = if failed % 2 == 0 {
             timeout(patience, db.query(one())).await.is_ok_and(|result| result.is_ok())
@@ -128,19 +131,12 @@ async fn failures_before_success(patience: Duration) -> usize {
             Deadline::after(patience).scope(db.query(one())).await.is_ok()
         };
         if answered {
-            return failed;
+            break;
         }
+        failed += 1;
+        assert!(failed < 10, "a connect that lost its caller is lost for all");
     }
-    panic!("a connect that lost its caller is lost for all");
-}
-
-#[tokio::test]
-async fn callers_with_less_time_than_connect_and_query_take_get_there_in_the_end() {
-    // Cut off while it runs, and while it is prepared.
-    for patience in [150, 130] {
-        let failures = failures_before_success(Duration::from_millis(patience)).await;
-        assert!(failures > 0, "it was too easy");
-    }
+    assert!(failed > 0, "it was too easy");
 }
 
 #[tokio::test]
@@ -155,7 +151,7 @@ async fn a_black_hole_ends_with_the_create_timeout() {
     let error = db.query(one()).await.unwrap_err();
     assert!(error.to_string().contains("none was made within 200ms"), "{error}");
     assert!(is_failure(error));
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     proxy.set(Fault::Pass);
     db.query(one()).await.unwrap();
 }
@@ -168,7 +164,7 @@ async fn a_query_dropped_in_a_black_hole_frees_its_place() {
     proxy.set(Fault::BlackHole);
     assert!(timeout(Duration::from_millis(100), db.query(one())).await.is_err());
     proxy.set(Fault::Pass);
-    timeout(Duration::from_millis(500), db.query(one())).await.expect("the place is free").unwrap();
+    timeout(Duration::from_secs(2), db.query(one())).await.expect("the place is free").unwrap();
 }
 
 #[tokio::test]

@@ -35,6 +35,32 @@ async fn parameters_of_many_kinds_come_back() {
     assert_eq!(row.get::<Vec<i32>>("s").unwrap(), [20]);
 }
 
+/// Were a text cut up otherwise than the server does it, the server would find another number of parameters.
+#[tokio::test]
+async fn the_server_reads_the_texts_as_we_do() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    db.query(Query::new("create table t (n int, a int[], \"q:x\" int)")).await.unwrap();
+    for text in [
+        r"select :x::int4, '\', E'\':x', U&'\0041:x', N':x', B'1', X'1F'",
+        "select E'a'\n'b\\':x', :x::int4",
+        "select E'a' -- :x '\n 'b\\'', :x::int4",
+        "select $$:x '$x$ $$, $x$ $$ :x $x$, $größe$ :x $größe$, :x::int4",
+        "select /* :x /* ' */ \" :x */ :x::int4 -- :x ' \"",
+        "select -- ' :x\r :x::int4",
+        "select a[1:n], a[:n], a[n:], a[:], a[(:x::int4)], a[ :x ], a[1: :x], a[(:x):n] from t",
+        "select \"q:x\", a[\"q:x\":n], a[a[1]:n] from t limit:x::int4",
+        "select (array[:x::int4, 2, n])[1:n] from t where n = any(array[:x, n])",
+        "select a[case when n = :x::int4 then :x else 1 end] from t",
+        "select make_interval(days := :x::int4), make_interval(days :=:x)",
+        "select '{\"a:x\": 1}'::jsonb ? 'a', '[1]'::jsonb @> '1', 5 - -:x::int4, @ -:x::int4, 2 ^ :x::int4",
+        "; ; (select :x::int4);",
+    ] {
+        let result = db.query(Query::new(text).bind("x", 1_i32)).await;
+        assert!(result.is_ok(), "{text}: {}", result.unwrap_err());
+    }
+}
+
 #[tokio::test]
 async fn rows_are_counted() {
     let test = TestDatabase::new().await;

@@ -34,7 +34,12 @@ pub(crate) fn get(url: &str) -> Request<Body> {
 
 pub(crate) async fn call(client: &Client, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
     let mut client = client.clone();
-    client.ready().await?.call(request).await
+    soon(async move { client.ready().await?.call(request).await }).await
+}
+
+/// Fails a test that would hang.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(ms(5000), future).await.expect("it hangs")
 }
 
 /// The answer's body, read to the end, so that its connection is free again.
@@ -43,7 +48,7 @@ pub(crate) async fn text(client: &Client, url: &str) -> Result<String, Error> {
 }
 
 pub(crate) async fn read(body: ResponseBody) -> Result<String, Error> {
-    Ok(String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap())
+    Ok(String::from_utf8(soon(body.collect()).await?.to_bytes().to_vec()).unwrap())
 }
 
 /// A server that does with each connection what `serve` says, which is told how many there were before.
