@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Settings,
-    window::{Sliding, Tally},
+    window::{Sliding, Tally, is_one_of},
 };
 
 /// The state of a circuit breaker.
@@ -216,8 +216,10 @@ impl Machine {
             return None;
         }
         let lease = probing.leases.iter().position(|lease| Some(lease.number) == ticket.probe)?;
-        probing.leases.swap_remove(lease);
+        let lease = probing.leases.swap_remove(lease);
         match verdict {
+            // Nobody came by when the lease ended, or this would be of an older epoch.
+            _ if now >= lease.until => Some(self.open(now)),
             Verdict::Good { slow } if !(slow && self.settings.times_calls()) => {
                 probing.succeeded += 1;
                 (probing.succeeded >= permitted).then(|| self.close())
@@ -227,29 +229,37 @@ impl Machine {
         }
     }
 
-    /// Takes calls that ended, and the bucket of time in which they did (0 for windows of calls). Where some were good,
-    /// they ended before the failed ones.
-    pub(crate) fn count(
-        &mut self,
-        bucket: u64,
-        ended: Tally,
-        now: impl FnOnce() -> Instant,
-    ) -> Option<Transition> {
-        if !matches!(self.phase, Phase::Closed | Phase::Held { open: false }) {
+    /// Adds calls that ended in that bucket of time to a window of time. [`count`](Self::count) must follow.
+    pub(crate) fn add_to_bucket(&mut self, bucket: u64, ended: Tally) {
+        if !self.counts() {
+            return;
+        }
+        if let Some(Sliding::Time(window)) = &mut self.window {
+            window.add(bucket, ended);
+        }
+    }
+
+    /// Takes calls that ended since the last ones, the last of them a bad one if there was any.
+    pub(crate) fn count(&mut self, ended: Tally, now: impl FnOnce() -> Instant) -> Option<Transition> {
+        if !self.counts() {
             return None;
         }
-        match &mut self.window {
-            Some(Sliding::Calls(window)) => window.add(ended),
-            Some(Sliding::Time(window)) => window.add(bucket, ended),
-            None => {}
+        if let Some(Sliding::Calls(window)) = &mut self.window {
+            window.add(ended);
         }
         if ended.calls > ended.failed {
-            self.consecutive = 0;
+            let at_the_end = |i: &u64| is_one_of(ended.failed, *i, ended.calls);
+            self.consecutive = (0..ended.calls).rev().take_while(at_the_end).count() as u64;
+        } else {
+            self.consecutive += ended.failed;
         }
-        self.consecutive += ended.failed;
         // Only what is bad can open it: a success never makes a rate reach its threshold.
         (!ended.is_clean() && matches!(self.phase, Phase::Closed) && self.is_tripped())
             .then(|| self.open(now()))
+    }
+
+    const fn counts(&self) -> bool {
+        matches!(self.phase, Phase::Closed | Phase::Held { open: false })
     }
 
     fn is_tripped(&self) -> bool {
@@ -277,9 +287,10 @@ impl Machine {
         self.enter(Phase::Held { open }, None)
     }
 
-    /// Opens it for that long, whatever was counted.
-    pub(crate) fn isolate(&mut self, length: Duration, now: Instant) -> Transition {
-        self.enter(Phase::Open { until: later(now, length) }, Some(length))
+    /// Opens it for that long, whatever was counted; not while it is held.
+    pub(crate) fn isolate(&mut self, length: Duration, now: Instant) -> Option<Transition> {
+        let is_held = matches!(self.phase, Phase::Held { .. });
+        (!is_held).then(|| self.enter(Phase::Open { until: later(now, length) }, Some(length)))
     }
 
     /// Closes it and forgets what was counted.

@@ -19,7 +19,7 @@ impl Window {
         if n == 0 || n > Self::MOST_CALLS { Err(InvalidTrip::Calls(n)) } else { Ok(Self(Kind::Calls(n))) }
     }
 
-    /// The calls of the last `length`, kept in 8 to 16 buckets: a call is forgotten up to a quarter of the length late.
+    /// The calls of the last `length`, kept in 9 to 17 buckets: a call is forgotten up to a quarter of the length late.
     ///
     /// # Errors
     /// If `length` is below a millisecond or above a day.
@@ -142,7 +142,7 @@ impl Rate {
             return Err(InvalidTrip::Rate(rate));
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a million")]
-        let millionths = (rate * 1e6).round() as u32;
+        let millionths = (rate * 1e6) as u32;
         Ok(Self(millionths.max(1)))
     }
 
@@ -309,6 +309,8 @@ mod tests {
             assert!(rate.is_reached(u64::from(hundredths), 100));
             assert!(!rate.is_reached(u64::from(hundredths) - 1, 100));
         }
+        assert!(Rate::try_new(2.0 / 3.0).unwrap().is_reached(2, 3));
+        assert!(Rate::try_new(5.0 / 7.0).unwrap().is_reached(5, 7));
     }
 
     #[test]

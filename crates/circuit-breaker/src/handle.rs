@@ -6,7 +6,7 @@ use buttress_core::{
 use tokio::time::Instant;
 
 use crate::{
-    breaker::{State, Ticket, Transition, Verdict},
+    breaker::{Machine, State, Ticket, Transition, Verdict},
     config::Settings,
     permit::{Admitted, Host},
     shared::{Refusal, Shared},
@@ -40,28 +40,27 @@ impl Inner {
         Self { origin, shared: Shared::new(settings, cells(), Instant::now()) }
     }
 
-    pub(crate) fn admit(&self, now: impl Fn() -> Instant) -> Result<Ticket, Rejected> {
-        let (result, transition) = self.shared.admit(now);
-        self.tell(transition);
-        result.map_err(|refusal| self.reject(refusal))
-    }
-
+    #[inline]
     pub(crate) fn reject(&self, refusal: Refusal) -> Rejected {
         let rejected = self.origin.reject(Reason::CircuitOpen);
-        match refusal.retry_after {
+        match refusal.retry_after() {
             Some(after) => rejected.with_retry_after(after),
             None => rejected,
         }
     }
 
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, now: impl Fn() -> Instant) {
-        let transition = self.shared.settle(thread_number(), ticket, verdict, now);
-        self.tell(transition);
+        if let Some(transition) = self.shared.settle(thread_number(), ticket, verdict, now) {
+            self.tell(&transition);
+        }
     }
 
     /// Outside of the lock, since a subscriber is a user's code.
-    fn tell(&self, transition: Option<Transition>) {
-        let Some(Transition { from, to, tally, consecutive, open_for }) = transition else { return };
+    #[cold]
+    pub(crate) fn tell(&self, &Transition { from, to, tally, consecutive, open_for }: &Transition) {
+        if from == to {
+            return;
+        }
         let (name, from, to) = (self.origin.name(), from.as_str(), to.as_str());
         let Tally { calls, failed, slow } = tally;
         match open_for {
@@ -87,18 +86,19 @@ fn cells() -> usize {
 }
 
 /// A small number for this thread; threads that come one after another get different cells and stripes.
+#[inline]
 pub(crate) fn thread_number() -> usize {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    NUMBER.with(|number| {
-        if number.get() == usize::MAX {
-            number.set(NEXT.fetch_add(1, Relaxed) & (usize::MAX >> 1));
-        }
-        number.get()
-    })
+    let number = NUMBER.get();
+    if number != usize::MAX {
+        return number;
+    }
+    NUMBER.set(NEXT.fetch_add(1, Relaxed) & (usize::MAX >> 1));
+    NUMBER.get()
 }
 
 impl Breaker {
@@ -107,9 +107,9 @@ impl Breaker {
     /// # Errors
     /// [`Rejected`] with [`Reason::CircuitOpen`], and with the time left where it is known.
     pub fn acquire(&self) -> Result<Permit, Rejected> {
-        let now = Instant::now();
-        let ticket = self.0.admit(|| now)?;
-        Ok(Permit(Admitted::new(Self::clone(self), ticket, Some(now))))
+        let mut admitted = Admitted::admit(self.clone())?;
+        admitted.waits();
+        Ok(Permit(admitted))
     }
 
     /// Runs a function that is no `Service`, or refuses at once. Its result is judged by [`ByError`]; for another
@@ -118,9 +118,10 @@ impl Breaker {
     /// # Errors
     /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
     pub async fn call<T, E: Rejectable>(&self, f: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        let permit = self.acquire()?;
+        let mut admitted = Admitted::admit(&*self.0)?;
+        admitted.waits();
         let result = f().await;
-        permit.finish(ByError.classify(&result));
+        admitted.finish(ByError.classify(&result));
         result
     }
 
@@ -128,7 +129,7 @@ impl Breaker {
     /// half-open.
     #[must_use]
     pub fn state(&self) -> State {
-        self.snapshot().state
+        self.0.shared.state()
     }
 
     /// The state and the figures now, with every call counted that has ended.
@@ -147,35 +148,34 @@ impl Breaker {
                 opened: machine.opened,
             }
         });
-        self.0.tell(transition);
+        transition.iter().for_each(|transition| self.0.tell(transition));
         snapshot
     }
 
     /// Refuses every call until [`reset`](Self::reset).
     pub fn force_open(&self) {
-        self.steer(|machine, _| machine.hold(true));
+        self.steer(|machine, _| Some(machine.hold(true)));
     }
 
     /// Lets every call through until [`reset`](Self::reset). Calls are still counted.
     pub fn force_closed(&self) {
-        self.steer(|machine, _| machine.hold(false));
+        self.steer(|machine, _| Some(machine.hold(false)));
     }
 
-    /// Opens it for that long, as if it had tripped: then probes decide.
+    /// Opens it for that long, as if it had tripped: then probes decide. Does nothing while it is forced open or closed.
     pub fn isolate(&self, length: Duration) {
         self.steer(|machine, now| machine.isolate(length, now));
     }
 
     /// Closes it from any state, with nothing counted.
     pub fn reset(&self) {
-        self.steer(|machine, _| machine.reset());
+        self.steer(|machine, _| Some(machine.reset()));
     }
 
-    fn steer(&self, f: impl FnOnce(&mut crate::breaker::Machine, Instant) -> Transition) {
+    fn steer(&self, f: impl FnOnce(&mut Machine, Instant) -> Option<Transition>) {
         let now = Instant::now();
         let (transition, earlier) = self.0.shared.with(now, |machine| f(machine, now));
-        self.0.tell(earlier);
-        self.0.tell(Some(transition));
+        earlier.iter().chain(&transition).for_each(|transition| self.0.tell(transition));
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{
+    fmt,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use buttress_core::{ByError, Classify, Rejected};
@@ -52,13 +53,17 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, C>;
 
-    /// Ready at once where the call would be refused: a refusal does not wait for the backend.
+    /// Ready at once where the call would be refused: a refusal does not wait for the backend. (A service that was
+    /// waiting already when the breaker opens goes on waiting.) An error is judged and counted like a call's.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.refusal = self.stripes.of_thread().inner.shared.refusal(Instant::now);
-        if self.refusal.is_none() {
-            ready!(self.inner.poll_ready(cx))?;
+        if self.refusal.is_some() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        match self.inner.poll_ready(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.stripes.count_unready(error))),
+            other => other,
+        }
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -66,20 +71,15 @@ where
         if let Some(refusal) = self.refusal.take() {
             return ResponseFuture::refused(stripe.inner.reject(refusal));
         }
-        let admitted = match stripe.inner.admit(Instant::now) {
-            Ok(ticket) => {
-                let started = stripe.inner.shared.settings.times_calls().then(Instant::now);
-                Admitted::new(Arc::clone(stripe), ticket, started)
-            }
-            Err(rejected) => return ResponseFuture::refused(rejected),
-        };
-        ResponseFuture::running(self.inner.call(request), admitted)
+        match Admitted::admit(Arc::clone(stripe)) {
+            Ok(admitted) => ResponseFuture::running(self.inner.call(request), admitted),
+            Err(rejected) => ResponseFuture::refused(rejected),
+        }
     }
 }
 
 /// What every call of a thread holds: the breaker and the classifier, with a reference count on a line of the thread's
 /// own. One count for all threads would be a contended line at every call.
-#[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Stripe<C> {
     pub(crate) inner: Arc<Inner>,
@@ -87,13 +87,19 @@ pub(crate) struct Stripe<C> {
 }
 
 impl<C> Host for Arc<Stripe<C>> {
+    #[inline]
     fn inner(&self) -> &Inner {
         &self.inner
     }
 }
 
+impl<C> fmt::Debug for Stripe<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
 /// One [`Stripe`] for each processor.
-#[derive(Debug)]
 pub(crate) struct Stripes<C>(Arc<[Arc<Stripe<C>>]>);
 
 impl<C> Stripes<C> {
@@ -103,12 +109,35 @@ impl<C> Stripes<C> {
         Self((0..inner.shared.cells()).map(stripe).collect())
     }
 
+    #[inline]
     fn of_thread(&self) -> &Arc<Stripe<C>> {
         &self.0[thread_number() & (self.0.len() - 1)]
     }
 
+    /// A backend that cannot be made ready: tower's own adapters report a failed connection there.
+    #[cold]
+    fn count_unready<Res, Err>(&self, error: Err) -> Err
+    where
+        C: Classify<Res, Err>,
+    {
+        let stripe = self.of_thread();
+        let result = Result::<Res, Err>::Err(error);
+        let outcome = stripe.classify.classify(&result);
+        if let Ok(mut admitted) = Admitted::admit(Arc::clone(stripe)) {
+            admitted.finish(outcome);
+        }
+        let Err(error) = result else { unreachable!("it was made of an error") };
+        error
+    }
+
     pub(crate) fn breaker(&self) -> Breaker {
         Breaker(Arc::clone(&self.0[0].inner))
+    }
+}
+
+impl<C> fmt::Debug for Stripes<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[0].fmt(f)
     }
 }
 

@@ -5,17 +5,19 @@
 //! 1. **A published word**, `{epoch, state}`. Admission is one load of it. It is written only when the state changes,
 //!    so on a good day its line stays in every processor's cache. One of the states says that one more success would
 //!    change nothing (a full window of successes): such a success ends after reading.
-//! 2. **A cell for each thread** where calls that ended are gathered, `{epoch, bucket, good, failed, slow}` in one word
+//! 2. **A cell for each thread** where calls that ended are gathered, `{epoch, bucket, good, slow, failed}` in one word
 //!    on a line of its own. A good call stays there; a bad one makes its thread settle at once, and so does the call
 //!    that fills the cell.
 //! 3. **Settling by one thread at a time** (flat combining; Hendler, Incze, Shavit, Tzafrir, SPAA 2010): whoever comes
 //!    first takes the turn, empties every cell into the machine and publishes. Whoever comes meanwhile marks the turn
 //!    and leaves; the one who has it goes round once more. So nobody waits, and no verdict stays behind.
 //!
-//! The cells are emptied in the order good before bad. Since a bad call settles at once, the good calls found in the
-//! cells ended after the bad call before, so the order is the true one but for calls that end at the same moment.
+//! Since a bad call settles at once, the good calls found in the cells ended between it and the bad one before, and the
+//! order is the true one. It is not where the thread that has the turn is held up (another process may run in its
+//! place for milliseconds): then many calls of both kinds wait in the cells. They are counted as spread evenly, and the
+//! good ones are gathered beside the bad: a bad call ends the state in which successes are only read.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{fmt, num::NonZeroU64, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
@@ -27,7 +29,6 @@ use crate::{
     window::{Buckets, Tally},
 };
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     word: Padded<AtomicU64>,
     /// Nanoseconds after `start` until which calls are refused, where the word says that they are.
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     /// How many good calls a cell gathers before they are counted.
     room: u64,
     buckets: Option<Buckets>,
+    /// Whether a call's duration is wanted whatever becomes of it.
+    pub(crate) times_calls: bool,
     pub(crate) settings: Settings,
 }
 
@@ -55,8 +58,10 @@ const PROBES_TAKE: Duration = Duration::from_secs(1);
 enum Published {
     /// Closed, and a success would change nothing.
     Quiet,
-    /// Closed or held closed.
+    /// Closed.
     Counting,
+    /// Held closed.
+    HeldClosed,
     /// Open: refuses until a time.
     Open,
     /// Half-open with every probe out: refuses until the next lease ends.
@@ -64,29 +69,53 @@ enum Published {
     /// Half-open with a probe to give.
     Probing,
     /// Held open.
-    Held,
+    HeldOpen,
 }
 
-fn pack(published: Published, epoch: u64) -> u64 {
+const fn pack(published: Published, epoch: u64) -> u64 {
     epoch << 3 | published as u64
 }
 
-fn unpack(word: u64) -> (Published, u64) {
+const fn unpack(word: u64) -> (Published, u64) {
     let published = match word & 7 {
         0 => Published::Quiet,
         1 => Published::Counting,
-        2 => Published::Open,
-        3 => Published::ProbesOut,
-        4 => Published::Probing,
-        _ => Published::Held,
+        2 => Published::HeldClosed,
+        3 => Published::Open,
+        4 => Published::ProbesOut,
+        5 => Published::Probing,
+        _ => Published::HeldOpen,
     };
     (published, word >> 3)
 }
 
-/// Why a call is refused.
+/// What became of a call that was put into its cell.
+enum Gather {
+    Done,
+    /// It has to be settled.
+    Due,
+    /// There was no room.
+    Full,
+}
+
+/// A call is refused, for so many nanoseconds yet; for ever where they are the most there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) retry_after: Option<Duration>,
+pub(crate) struct Refusal(NonZeroU64);
+
+impl Refusal {
+    const UNTIL_RESET: Self = Self(NonZeroU64::MAX);
+
+    const fn of(nanos: u64) -> Option<Self> {
+        match NonZeroU64::new(nanos) {
+            Some(nanos) => Some(Self(nanos)),
+            None => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn retry_after(self) -> Option<Duration> {
+        if self.0.get() == u64::MAX { None } else { Some(Duration::from_nanos(self.0.get())) }
+    }
 }
 
 impl Shared {
@@ -105,7 +134,7 @@ impl Shared {
             word: Padded(AtomicU64::new(pack(published, machine.epoch()))),
             refuses_until: AtomicU64::new(0),
             turn: AtomicU8::new(FREE),
-            cells: (0..cells.max(1)).map(|_| Padded(AtomicU64::new(0))).collect(),
+            cells: (0..cells.next_power_of_two()).map(|_| Padded(AtomicU64::new(0))).collect(),
             machine: Mutex::new(machine),
             start,
             room,
@@ -113,52 +142,75 @@ impl Shared {
                 Some(Kind::Time(length)) => Some(Buckets::of(length)),
                 _ => None,
             },
+            times_calls: settings.times_calls(),
             settings,
         }
     }
 
-    /// Whether a call would be refused now, without taking a probe. The clock is read only where that depends on it.
-    pub(crate) fn refusal(&self, now: impl FnOnce() -> Instant) -> Option<Refusal> {
-        match unpack(self.word.0.load(Acquire)).0 {
-            Published::Quiet | Published::Counting | Published::Probing => None,
-            Published::Held => Some(Refusal { retry_after: None }),
-            Published::Open => self.left(now()).map(|left| Refusal { retry_after: Some(left) }),
-            Published::ProbesOut => {
-                self.left(now()).map(|left| Refusal { retry_after: Some(left.min(PROBES_TAKE)) })
+    /// The ticket of a call, if the breaker is closed.
+    #[inline]
+    pub(crate) fn admit_if_closed(&self) -> Option<Ticket> {
+        match unpack(self.word.0.load(Acquire)) {
+            (Published::Quiet | Published::Counting | Published::HeldClosed, epoch) => {
+                Some(Ticket { epoch, probe: None })
             }
+            _ => None,
         }
     }
 
-    /// The time until the published one, if that has not come.
-    fn left(&self, now: Instant) -> Option<Duration> {
-        let nanos = self.refuses_until.load(Relaxed).saturating_sub(self.nanos(now));
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    /// Whether a call would be refused now, without taking a probe. The clock is read only where that depends on it.
+    #[inline]
+    pub(crate) fn refusal(&self, now: impl FnOnce() -> Instant) -> Option<Refusal> {
+        let longest = match unpack(self.word.0.load(Acquire)).0 {
+            Published::Quiet | Published::Counting | Published::HeldClosed | Published::Probing => {
+                return None;
+            }
+            Published::HeldOpen => return Some(Refusal::UNTIL_RESET),
+            Published::Open => u64::MAX - 1,
+            Published::ProbesOut => PROBES_TAKE.as_nanos() as u64,
+        };
+        Refusal::of(self.refuses_until.load(Relaxed).saturating_sub(self.nanos(now())).min(longest))
     }
 
-    /// Admits a call.
+    /// Admits a call in any state.
     pub(crate) fn admit(&self, now: impl Fn() -> Instant) -> (Result<Ticket, Refusal>, Option<Transition>) {
-        let (published, epoch) = unpack(self.word.0.load(Acquire));
-        if let Published::Quiet | Published::Counting = published {
-            return (Ok(Ticket { epoch, probe: None }), None);
+        if let Some(ticket) = self.admit_if_closed() {
+            return (Ok(ticket), None);
         }
         if let Some(refusal) = self.refusal(&now) {
             return (Err(refusal), None);
         }
         let now = now();
+        let probes_take = Refusal::of(PROBES_TAKE.as_nanos() as u64).unwrap_or(Refusal::UNTIL_RESET);
         let Some(mut machine) = self.try_lock() else {
             // Somebody else is deciding at this moment, and rejecting never waits.
-            return (Err(Refusal { retry_after: Some(PROBES_TAKE) }), None);
+            return (Err(probes_take), None);
         };
         let (result, transition) = machine.admit(now);
+        if transition.is_some() {
+            // Calls of the epoch that is over, so that they are not met again when its number comes round.
+            let _they_mean_nothing = self.empty_cells(&mut machine, || now);
+        }
         self.publish(&machine);
-        let longest = if machine.state() == State::HalfOpen { PROBES_TAKE } else { Duration::MAX };
-        let refused = |until: Option<Instant>| Refusal {
-            retry_after: until.map(|until| until.saturating_duration_since(now).min(longest)),
+        let refused = |until: Option<Instant>| match until {
+            None => Refusal::UNTIL_RESET,
+            Some(_) if machine.state() == State::HalfOpen => probes_take,
+            Some(until) => {
+                Refusal::of(self.nanos(until).saturating_sub(self.nanos(now))).unwrap_or(probes_take)
+            }
         };
         (result.map_err(refused), transition)
     }
 
-    /// Takes the verdict on an admitted call, on the cell of this thread.
+    /// Whether a success of a call of that epoch would change nothing.
+    #[inline]
+    pub(crate) fn is_quiet_for(&self, epoch: u64, cell: usize) -> bool {
+        // Calls in this thread's cell that nobody counted yet must not lose the successes that came after them.
+        self.word.0.load(Acquire) == pack(Published::Quiet, epoch) && self.cell(cell).load(Relaxed) == 0
+    }
+
+    /// Takes the verdict on an admitted call, on the cell of this thread. `now` is read for windows of time and where
+    /// something changes.
     pub(crate) fn settle(
         &self,
         cell: usize,
@@ -174,47 +226,68 @@ impl Shared {
             return transition;
         }
         let (failed, slow) = match verdict {
-            Verdict::Good { slow } => (false, slow),
-            Verdict::Bad { slow } => (true, slow),
+            Verdict::Good { slow } => (false, slow && self.times_calls),
+            Verdict::Bad { slow } => (true, slow && self.times_calls),
             Verdict::None => return None,
         };
-        let slow = slow && self.settings.times_calls();
-        let clean = !failed && !slow;
-        let (published, epoch) = unpack(self.word.0.load(Acquire));
-        if epoch != ticket.epoch || (published == Published::Quiet && clean) {
+        if !failed && !slow && self.is_quiet_for(ticket.epoch, cell) {
             return None;
         }
-        match self.buckets {
-            None => self.gather(cell, &Gathered::one(epoch, 0, failed, slow), now),
-            Some(buckets) => {
-                let now = now();
-                let bucket = buckets.index(self.nanos(now));
-                self.gather(cell, &Gathered::one(epoch, bucket, failed, slow), || now)
+        if self.word.0.load(Acquire) >> 3 != ticket.epoch {
+            return None;
+        }
+        let bucket = self.buckets.map_or(0, |buckets| buckets.index(self.nanos(now())));
+        let one = Gathered::one(ticket.epoch, bucket, failed, slow);
+        let before = Gathered::unpack(self.cell(cell).load(Relaxed));
+        let mut told = if before.is_before(&one) { self.take_turn(&now) } else { None };
+        loop {
+            match self.gather(cell, ticket.epoch, &one) {
+                Gather::Done => return told,
+                Gather::Due => return self.take_turn(now).or(told),
+                // The one who has the turn has been held up for long. Nothing gets lost, so this one waits for the lock.
+                Gather::Full => {
+                    let mut machine = self.lock();
+                    told = self.empty_cells(&mut machine, &now).or(told);
+                    self.publish(&machine);
+                }
             }
         }
     }
 
-    /// Adds to the cell, and settles where that cannot wait.
-    fn gather(&self, cell: usize, one: &Gathered, now: impl Fn() -> Instant) -> Option<Transition> {
-        let cell = &self.cells[cell % self.cells.len()].0;
-        let mut earlier = None;
-        if Gathered::unpack(cell.load(Relaxed)).is_before(one) {
-            earlier = self.take_turn(&now);
-        }
+    /// Adds to the cell.
+    fn gather(&self, cell: usize, epoch: u64, one: &Gathered) -> Gather {
+        let cell = self.cell(cell);
         let mut word = cell.load(Relaxed);
-        let sum = loop {
-            let Some(sum) = Gathered::unpack(word).plus(one) else { return earlier };
+        loop {
+            let before = Gathered::unpack(word);
+            let sum = if word == 0 || !before.is_of(epoch) {
+                // What is left of an older epoch means nothing; nor does this call, if the epoch is over by now.
+                if self.word.0.load(Acquire) >> 3 != epoch {
+                    return Gather::Done;
+                }
+                *one
+            } else if before.is_full() {
+                return Gather::Full;
+            } else {
+                before.plus(one)
+            };
             match cell.compare_exchange_weak(word, sum.pack(), Release, Relaxed) {
-                Ok(_) => break sum,
+                Ok(_) if one.bad().calls > 0 || sum.clean().calls >= self.room => return Gather::Due,
+                Ok(_) => return Gather::Done,
                 Err(now) => word = now,
             }
-        };
-        let is_due = one.bad().calls > 0 || sum.clean().calls >= self.room;
-        if is_due { self.take_turn(now).or(earlier) } else { earlier }
+        }
     }
 
     /// Settles, or leaves it to the one who is at it.
+    #[cold]
     fn take_turn(&self, now: impl Fn() -> Instant) -> Option<Transition> {
+        // From now on successes are gathered, whoever has the turn and however long that takes.
+        let word = self.word.0.load(Relaxed);
+        if let (Published::Quiet, epoch) = unpack(word) {
+            let _or_it_changed =
+                self.word.0.compare_exchange(word, pack(Published::Counting, epoch), AcqRel, Relaxed);
+        }
         // A swap, also by those who leave: the release in it is what shows their cell to the one at it.
         if self.turn.swap(MARKED, AcqRel) != FREE {
             return None;
@@ -233,38 +306,36 @@ impl Shared {
         }
     }
 
-    /// Counts what was gathered: the good calls of all cells, then the bad.
+    /// Counts what was gathered.
     fn empty_cells(&self, machine: &mut Machine, now: impl Fn() -> Instant) -> Option<Transition> {
         let epoch = machine.epoch();
         let current = self.buckets.map(|buckets| buckets.index(self.nanos(now())));
-        let (mut bad, mut bad_bucket) = (Tally::default(), 0);
+        let mut ended = Tally::default();
         for cell in &self.cells {
             // Looking first spares the lines of threads that did nothing.
             if cell.0.load(Acquire) == 0 {
                 continue;
             }
             let gathered = Gathered::unpack(cell.0.swap(0, AcqRel));
-            if !gathered.is_of(epoch) {
-                continue;
-            }
-            let bucket = current.map_or(0, |current| gathered.bucket_before(current));
-            if gathered.clean().calls > 0 {
-                let _a_success_never_opens_it = machine.count(bucket, gathered.clean(), &now);
-            }
-            if gathered.bad().calls > 0 {
-                bad.add(gathered.bad());
-                bad_bucket = bad_bucket.max(bucket);
+            if gathered.is_of(epoch) {
+                let mut tally = gathered.clean();
+                tally.add(gathered.bad());
+                if let Some(current) = current {
+                    machine.add_to_bucket(gathered.bucket_near(current), tally);
+                }
+                ended.add(tally);
             }
         }
-        if bad.calls > 0 { machine.count(bad_bucket, bad, now) } else { None }
+        if ended.calls > 0 { machine.count(ended, now) } else { None }
     }
 
     fn publish(&self, machine: &Machine) {
         let until = machine.refuses_until();
         let published = match machine.state() {
             State::Closed if machine.is_quiet() => Published::Quiet,
-            State::Closed | State::ForcedClosed => Published::Counting,
-            State::ForcedOpen => Published::Held,
+            State::Closed => Published::Counting,
+            State::ForcedClosed => Published::HeldClosed,
+            State::ForcedOpen => Published::HeldOpen,
             State::HalfOpen if until.is_none() => Published::Probing,
             State::HalfOpen => Published::ProbesOut,
             State::Open => Published::Open,
@@ -292,14 +363,32 @@ impl Shared {
         (result, transition)
     }
 
-    /// How many cells there are.
+    /// The state, without waiting for anybody.
+    pub(crate) fn state(&self) -> State {
+        match unpack(self.word.0.load(Acquire)).0 {
+            Published::Quiet | Published::Counting => State::Closed,
+            Published::HeldClosed => State::ForcedClosed,
+            Published::Open => State::Open,
+            Published::ProbesOut | Published::Probing => State::HalfOpen,
+            Published::HeldOpen => State::ForcedOpen,
+        }
+    }
+
+    /// How many cells there are: a power of two.
     pub(crate) fn cells(&self) -> usize {
         self.cells.len()
     }
 
-    fn nanos(&self, at: Instant) -> u64 {
-        // 584 years fit.
-        at.saturating_duration_since(self.start).as_nanos() as u64
+    #[inline]
+    fn cell(&self, number: usize) -> &AtomicU64 {
+        &self.cells[number & (self.cells.len() - 1)].0
+    }
+
+    /// Nanoseconds since the breaker was made: 584 years fit.
+    #[inline]
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.start);
+        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
     fn lock(&self) -> MutexGuard<'_, Machine> {
@@ -316,5 +405,14 @@ impl Shared {
     }
 }
 
+/// The state alone: the machine is large, and printing it would hold its lock.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(all(test, buttress_loom))]
 mod loom_models;
+#[cfg(all(test, not(buttress_loom)))]
+mod tests;

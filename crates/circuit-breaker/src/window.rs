@@ -87,18 +87,15 @@ impl LastCalls {
         self.ring.len()
     }
 
-    /// Adds calls that ended since the last ones: the good before the bad, which is how they are gathered.
+    /// Adds calls that ended since the last ones, the last of them a bad one if there was any. How the others followed
+    /// each other is not known; they are spread evenly, so that whatever part the window keeps has their rate.
     pub(crate) fn add(&mut self, more: Tally) {
-        let good = more.calls - more.failed;
-        let slow_failed = more.slow.min(more.failed);
-        let slow_good = more.slow - slow_failed;
         // More than the window holds push each other out.
-        let start = good.saturating_sub(self.capacity() as u64);
-        for i in start..good {
-            self.push(Bits { failed: false, slow: i >= good - slow_good });
-        }
-        for i in 0..more.failed {
-            self.push(Bits { failed: true, slow: i < slow_failed });
+        for i in more.calls.saturating_sub(self.capacity() as u64)..more.calls {
+            self.push(Bits {
+                failed: is_one_of(more.failed, i, more.calls),
+                slow: is_one_of(more.slow, i, more.calls),
+            });
         }
     }
 
@@ -112,6 +109,11 @@ impl LastCalls {
         self.tally.failed = self.tally.failed + u64::from(new.failed) - u64::from(old.failed);
         self.tally.slow = self.tally.slow + u64::from(new.slow) - u64::from(old.slow);
     }
+}
+
+/// Whether the `i`th of `whole` calls is one of the `part` that are spread evenly over them, up to the last.
+pub(crate) const fn is_one_of(part: u64, i: u64, whole: u64) -> bool {
+    (i + 1) * part / whole > i * part / whole
 }
 
 /// How a length of time is cut: into buckets of a power of two of nanoseconds, so that finding one is a shift.
@@ -193,22 +195,32 @@ mod tests {
     proptest! {
         #[test]
         fn last_calls_equal_a_list_of_them(
-            n in 1..130_usize, batches in prop::collection::vec((0..300_u64, 0..2_u64, 0..2_u64), 0..60),
+            n in 1..130_usize, batches in prop::collection::vec((0..300_u64, 0..4_u64, 0..4_u64), 0..60),
         ) {
             let mut window = LastCalls::new(n);
             let mut naive = Naive::default();
             for (good, failed, slow) in batches {
-                let slow = slow.min(good + failed);
-                let more = Tally { calls: good + failed, failed, slow };
-                window.add(more);
-                let slow_good = slow - slow.min(failed);
-                naive.0.extend((0..good).map(|i| (0, false, i >= good - slow_good)));
-                naive.0.extend((0..failed).map(|_| (0, true, slow > 0)));
+                let calls = good + failed;
+                let slow = slow.min(calls);
+                window.add(Tally { calls, failed, slow });
+                naive.0.extend((0..calls).map(|i| (0, is_one_of(failed, i, calls), is_one_of(slow, i, calls))));
                 while naive.0.len() > n {
                     naive.0.pop_front();
                 }
                 prop_assert_eq!(window.tally, naive.tally());
             }
+        }
+
+        #[test]
+        fn every_part_of_a_batch_has_its_rate(part in 0..300_u64, more in 0..300_u64, from: prop::sample::Index) {
+            let whole = part + more;
+            prop_assume!(whole > 0);
+            let count = |from| (from..whole).filter(|i| is_one_of(part, *i, whole)).count() as u64;
+            prop_assert_eq!(count(0), part);
+            prop_assert!(part == 0 || is_one_of(part, whole - 1, whole), "the last is one of them");
+            let from = from.index(usize::try_from(whole)?) as u64;
+            let expected = (whole - from) * part;
+            prop_assert!(count(from) * whole < expected + whole && count(from) * whole + whole > expected);
         }
 
         #[test]

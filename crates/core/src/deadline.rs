@@ -13,7 +13,8 @@ use tokio::time::Instant;
 /// The time by which the caller wants an answer. Every layer honours it.
 ///
 /// It is ambient: a [`Scope`] sets it around a call and around every poll of the call's future, on the thread that
-/// polls. It does not follow a spawned task: take it along by value, and [`scope`](Self::scope) the task with it.
+/// polls. It does not follow a spawned task: take it along by value, and [`scope`](Self::scope) the task with it. (Tasks
+/// of a `LocalSet` that is driven inside a scope are polled inside it, and see it.)
 ///
 /// ```
 /// use std::time::Duration;
@@ -101,8 +102,8 @@ impl Scope {
         f()
     }
 
-    /// The deadline of this scope and of those around it when it was last entered. Where it has not begun to run, it
-    /// begins at `now`.
+    /// The deadline of this scope, or of the earliest that ever surrounded it when it was entered. Where it has not begun
+    /// to run, it begins at `now`.
     pub fn fix(&mut self, now: impl FnOnce() -> Instant) -> Option<Deadline> {
         if self.0.after != NEVER {
             self.0.fix(now());
@@ -118,7 +119,12 @@ struct Restore<'a> {
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        self.scope.0 = AMBIENT.replace(self.outside);
+        self.scope.0 = AMBIENT.get();
+        // Whoever asked inside began all that surrounds him.
+        if self.scope.0.after == NEVER && self.outside.after != NEVER {
+            self.outside.fix(Instant::now());
+        }
+        AMBIENT.set(self.outside);
     }
 }
 
@@ -221,6 +227,16 @@ mod tests {
         advance(SECOND).await;
         assert!(scope.enter(Deadline::has_expired));
         assert_eq!(Deadline::current(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asking_inside_begins_the_scopes_around() {
+        let now = Instant::now();
+        let (mut outer, mut inner) = (Scope::within(5 * SECOND), Scope::within(10 * SECOND));
+        let asked = outer.enter(|| inner.enter(Deadline::current));
+        assert_eq!(asked, Some(Deadline::at(now + 5 * SECOND)));
+        advance(3 * SECOND).await;
+        assert_eq!(outer.enter(Deadline::current), asked);
     }
 
     #[tokio::test(start_paused = true)]

@@ -54,6 +54,7 @@ impl Origin {
     }
 
     /// Makes a rejection and counts it.
+    #[inline]
     pub fn reject(self, reason: Reason) -> Rejected {
         self.0.rejections[reason as usize].fetch_add(1, Relaxed);
         Rejected::new(self, reason)

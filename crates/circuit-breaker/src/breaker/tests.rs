@@ -74,13 +74,14 @@ impl Naive {
         }
         let failed = matches!(verdict, Verdict::Bad { .. });
         if self.state == State::HalfOpen {
-            let before = self.out.len();
-            self.out.retain(|(other, _)| *other != ticket);
-            if self.out.len() == before || verdict == Verdict::None {
+            let Some(at) = self.out.iter().position(|(other, _)| *other == ticket) else { return };
+            let (_, until) = self.out.remove(at);
+            let late = now >= until;
+            if verdict == Verdict::None && !late {
                 return;
             }
             self.succeeded += 1;
-            if failed {
+            if failed || late {
                 self.go(State::Open, now);
             } else if self.succeeded == self.permitted {
                 self.go(State::Closed, now);
@@ -160,7 +161,7 @@ proptest! {
                     if ticket.probe.is_some() {
                         machine.judge(ticket, verdict, now);
                     } else if ticket.epoch == machine.epoch() && verdict != Verdict::None {
-                        machine.count(0, call(matches!(verdict, Verdict::Bad { .. })), || now);
+                        machine.count(call(matches!(verdict, Verdict::Bad { .. })), || now);
                     }
                     naive.end(ticket, verdict, now);
                 }
@@ -171,7 +172,7 @@ proptest! {
             // A machine that says it is quiet must not be changed by a success.
             if machine.is_quiet() {
                 let before = (machine.tally(), machine.consecutive());
-                machine.count(0, call(false), || now);
+                machine.count(call(false), || now);
                 prop_assert_eq!((machine.tally(), machine.consecutive()), before);
                 prop_assert_eq!(machine.state(), State::Closed);
             }
@@ -189,9 +190,9 @@ fn regression_01_a_window_of_calls_slides_whatever_came_before() {
         let trip = Trip::failure_rate(0.5, Window::calls(10).unwrap()).unwrap();
         let mut machine = fresh(trip, 1);
         for _ in 0..successes {
-            machine.count(0, call(false), Instant::now);
+            machine.count(call(false), Instant::now);
         }
-        let failures = (1..).find(|_| machine.count(0, call(true), Instant::now).is_some());
+        let failures = (1..).find(|_| machine.count(call(true), Instant::now).is_some());
         assert_eq!(failures, Some(if successes == 0 { 10 } else { 5 }), "after {successes} successes");
     }
 }
@@ -200,7 +201,7 @@ fn regression_01_a_window_of_calls_slides_whatever_came_before() {
 fn regression_02_half_open_always_ends() {
     let mut machine = fresh(Trip::consecutive(1).unwrap(), 2);
     let mut now = Instant::now();
-    machine.count(0, call(true), || now);
+    machine.count(call(true), || now);
     now += OPEN_FOR;
 
     // Probes that give no verdict keep it half-open for three leases, not for ever.
@@ -214,7 +215,7 @@ fn regression_02_half_open_always_ends() {
     assert_eq!(machine.state(), State::Closed);
 
     // Probes that hang lose their lease, and it opens again.
-    machine.count(0, call(true), || now);
+    machine.count(call(true), || now);
     now += OPEN_FOR;
     let (_hangs, _too) = (machine.admit(now).0.unwrap(), machine.admit(now).0.unwrap());
     assert_eq!(machine.admit(now).0, Err(Some(now + LEASE)));
@@ -229,7 +230,7 @@ fn regression_03_a_verdict_of_an_older_epoch_changes_nothing() {
     let mut machine = fresh(Trip::consecutive(1).unwrap(), 1);
     let mut now = Instant::now();
     let stale = machine.admit(now).0.unwrap();
-    machine.count(0, call(true), || now);
+    machine.count(call(true), || now);
     now += OPEN_FOR;
     let first = machine.admit(now).0.unwrap();
     for ticket in [stale, Ticket { epoch: first.epoch, probe: None }, Ticket { epoch: stale.epoch, ..first }]
@@ -251,10 +252,23 @@ fn regression_05_a_window_of_time_costs_the_same_however_many_calls_it_holds() {
     let size = |machine: &Machine| format!("{:?}", machine.window).matches("Tally").count();
     let before = size(&machine);
     for bucket in 0..1000 {
-        machine.count(bucket, Tally { calls: 100_000, failed: 1, slow: 0 }, Instant::now);
+        let ended = Tally { calls: 100_000, failed: 1, slow: 0 };
+        machine.add_to_bucket(bucket, ended);
+        machine.count(ended, Instant::now);
     }
     assert_eq!(size(&machine), before);
     assert!(before <= 20, "a handful of buckets: {before}");
+}
+
+#[test]
+fn a_probe_that_answers_after_its_lease_has_failed() {
+    let mut machine = fresh(Trip::consecutive(1).unwrap(), 1);
+    let mut now = Instant::now();
+    machine.count(call(true), || now);
+    now += OPEN_FOR;
+    let probe = machine.admit(now).0.unwrap();
+    now += LEASE;
+    assert_eq!(machine.judge(probe, Verdict::Good { slow: false }, now).unwrap().to, State::Open);
 }
 
 #[test]
@@ -263,7 +277,7 @@ fn the_open_time_grows_until_it_closes() {
     let open_for = Backoff::exponential(ms(100), ms(300)).unwrap().with_jitter(buttress_core::Jitter::None);
     let mut machine = Machine::new(Settings { open_for, ..settings(Trip::consecutive(1).unwrap(), 1) });
     let mut now = Instant::now();
-    let mut length = machine.count(0, call(true), || now).unwrap().open_for;
+    let mut length = machine.count(call(true), || now).unwrap().open_for;
     for expected in [100, 200, 300, 300] {
         assert_eq!(length, Some(ms(expected)));
         now += ms(expected);
@@ -273,7 +287,7 @@ fn the_open_time_grows_until_it_closes() {
     now += ms(300);
     let probe = machine.admit(now).0.unwrap();
     assert_eq!(machine.judge(probe, Verdict::Good { slow: false }, now).unwrap().to, State::Closed);
-    assert_eq!(machine.count(0, call(true), || now).unwrap().open_for, Some(ms(100)));
+    assert_eq!(machine.count(call(true), || now).unwrap().open_for, Some(ms(100)));
 }
 
 #[test]
@@ -283,9 +297,9 @@ fn slow_calls_open_it_and_slow_probes_do_not_close_it() {
     let mut now = Instant::now();
     let slow = Tally { calls: 1, failed: 0, slow: 1 };
     for more in [call(false), slow, slow] {
-        assert_eq!(machine.count(0, more, || now), None);
+        assert_eq!(machine.count(more, || now), None);
     }
-    assert_eq!(machine.count(0, slow, || now).unwrap().tally, Tally { calls: 4, failed: 0, slow: 3 });
+    assert_eq!(machine.count(slow, || now).unwrap().tally, Tally { calls: 4, failed: 0, slow: 3 });
     now += OPEN_FOR;
     let probe = machine.admit(now).0.unwrap();
     assert_eq!(machine.judge(probe, Verdict::Good { slow: true }, now).unwrap().to, State::Open);
@@ -298,10 +312,12 @@ fn held_states_end_with_reset_alone() {
     machine.hold(true);
     assert_eq!(machine.admit(now + 1000 * OPEN_FOR).0, Err(None));
     machine.hold(false);
-    assert_eq!(machine.count(0, call(true), || now), None);
+    assert_eq!(machine.count(call(true), || now), None);
     assert_eq!((machine.state(), machine.consecutive()), (State::ForcedClosed, 1));
     machine.reset();
     assert_eq!((machine.state(), machine.consecutive()), (State::Closed, 0));
     machine.isolate(Duration::MAX, now);
     assert!(machine.admit(now).0.is_err());
+    machine.hold(true);
+    assert_eq!(machine.isolate(Duration::ZERO, now), None, "held is held");
 }

@@ -1,0 +1,128 @@
+use buttress_core::Backoff;
+
+use super::*;
+use crate::{Probes, Trip, Window};
+
+const GOOD: Verdict = Verdict::Good { slow: false };
+const BAD: Verdict = Verdict::Bad { slow: false };
+const SECOND: Duration = Duration::from_secs(1);
+
+fn shared(trip: Trip, start: Instant) -> Shared {
+    let settings = Settings { trip, open_for: Backoff::constant(SECOND), ..Settings::default() };
+    Shared::new(settings, 4, start)
+}
+
+fn last_second() -> Trip {
+    Trip::failure_rate(0.5, Window::time(SECOND).unwrap()).unwrap()
+}
+
+fn admitted(shared: &Shared, now: Instant) -> Ticket {
+    shared.admit(|| now).0.unwrap()
+}
+
+#[test]
+fn regression_07_nothing_refused_waits_for_a_lock() {
+    let now = Instant::now();
+    let shared = shared(Trip::consecutive(1).unwrap(), now);
+    let refused_while_locked = |at: Instant| {
+        let _held = shared.lock();
+        shared.admit(|| at).0.is_err()
+    };
+    let ticket = admitted(&shared, now);
+    shared.settle(0, ticket, BAD, || now);
+    assert!(refused_while_locked(now), "open");
+    assert!(refused_while_locked(now + SECOND), "nobody waits to be the first probe");
+    let probes = [(); 3].map(|()| admitted(&shared, now + SECOND));
+    assert!(refused_while_locked(now + SECOND), "every probe is out");
+    shared.settle(0, probes[0], Verdict::None, || now);
+    assert!(refused_while_locked(now + SECOND), "nobody waits to be the next probe");
+    shared.with(now, |machine| machine.hold(true));
+    assert!(refused_while_locked(now), "held open");
+}
+
+#[test]
+fn calls_of_a_later_bucket_than_the_counting_threads_clock_are_counted() {
+    let start = Instant::now();
+    let (early, late) = (start + 10 * SECOND, start + 10 * SECOND + SECOND / 8);
+    let shared = shared(last_second(), start);
+    let ticket = admitted(&shared, early);
+    for _ in 0..1000 {
+        shared.settle(1, ticket, GOOD, || late);
+    }
+    shared.settle(0, ticket, BAD, || early);
+    let tally = shared.with(early, |machine| machine.tally()).0;
+    assert_eq!(tally, Tally { calls: 1001, failed: 1, slow: 0 });
+}
+
+#[test]
+fn calls_of_an_idle_thread_are_forgotten_in_time() {
+    let start = Instant::now();
+    let shared = shared(last_second(), start);
+    let ticket = admitted(&shared, start);
+    for _ in 0..1000 {
+        shared.settle(1, ticket, GOOD, || start);
+    }
+    let later = start + 3600 * SECOND;
+    for _ in 0..20 {
+        shared.settle(0, ticket, BAD, || later);
+    }
+    assert_eq!(shared.state(), State::Open);
+}
+
+#[test]
+fn while_the_counting_thread_is_held_up_nothing_is_lost_and_the_rate_stays() {
+    for (calls, every, opens) in [(10_000, 100, false), (100_000, 100, false), (10_000, 2, true)] {
+        let now = Instant::now();
+        let shared = shared(Trip::default(), now);
+        let ticket = admitted(&shared, now);
+        for _ in 0..100 {
+            shared.settle(0, ticket, GOOD, || now);
+        }
+        assert!(shared.is_quiet_for(ticket.epoch, 0));
+        // Somebody has the turn, and is held up.
+        shared.turn.store(TAKEN, Relaxed);
+        for i in 1..=calls {
+            shared.settle(1, ticket, if i % every == 0 { BAD } else { GOOD }, || now);
+        }
+        // He comes back.
+        shared.turn.store(FREE, Relaxed);
+        shared.settle(0, ticket, BAD, || now);
+        assert_eq!(shared.state() == State::Open, opens, "{calls} calls, one in {every} failed");
+        if !opens {
+            let tally = shared.with(now, |machine| machine.tally()).0;
+            assert!(tally.failed <= 3, "{tally:?}");
+        }
+    }
+}
+
+#[test]
+fn leftovers_of_old_epochs_do_not_make_it_deaf() {
+    let mut now = Instant::now();
+    let shared = shared(Trip::consecutive(1).unwrap(), now);
+    let probes = Probes::default().permitted;
+    for _ in 0..2000 {
+        // A call of the closed epoch that ends when it is over already, in the cell of a thread that is idle then.
+        let ticket = admitted(&shared, now);
+        shared.cell(2).store(Gathered::one(ticket.epoch, 0, false, false).pack(), Relaxed);
+        shared.settle(1, ticket, BAD, || now);
+        assert_eq!(shared.state(), State::Open);
+        shared.cell(2).store(Gathered::one(ticket.epoch, 0, false, false).pack(), Relaxed);
+        now += SECOND;
+        for _ in 0..probes {
+            let probe = admitted(&shared, now);
+            shared.settle(1, probe, GOOD, || now);
+        }
+        assert_eq!(shared.state(), State::Closed);
+        let ticket = admitted(&shared, now);
+        shared.settle(2, ticket, BAD, || now);
+        assert_eq!(shared.state(), State::Open, "the idle thread is heard");
+        shared.with(now, |machine| machine.reset());
+    }
+}
+
+#[test]
+fn debug_says_the_state_and_waits_for_nobody() {
+    let shared = shared(Trip::default(), Instant::now());
+    let _held = shared.lock();
+    assert_eq!(format!("{shared:?}"), "Shared { state: Closed, .. }");
+}
