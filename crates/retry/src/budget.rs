@@ -88,6 +88,7 @@ impl Budget {
         self.deposit_by(thread_number(), now);
     }
 
+    #[inline]
     pub(crate) fn deposit_by(&self, thread: usize, now: impl FnOnce() -> Instant) {
         self.0.ledger.deposit(thread, || self.slot(now()));
     }

@@ -3,6 +3,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use buttress_core::{Classify, Rejectable};
@@ -59,39 +60,56 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let Stripe { rules, requests } = &**this.stripe;
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match this.state.as_mut().project() {
-                Project::Calling { future } => {
-                    let result = ready!(future.poll(cx));
-                    let can_replay = || this.kept.as_ref().is_some_and(|kept| requests.can_replay(kept));
-                    let Some(wait) = rules.next(&result, this.course, can_replay) else {
-                        return Poll::Ready(result);
-                    };
-                    // Before the wait: what failed may hold a pooled connection, and so may its future.
-                    drop(result);
-                    this.state.set(State::Readying);
-                    if !wait.is_zero() {
-                        this.state.set(State::Sleeping { sleep: sleep(wait) });
-                    }
-                }
-                Project::Sleeping { sleep } => {
-                    ready!(sleep.poll(cx));
-                    this.state.set(State::Readying);
-                }
-                Project::Readying => {
-                    let service = this.spare.as_mut().expect("kept together with the request");
-                    ready!(service.poll_ready(cx))?;
-                    let request = this.kept.take().expect("asked for before the retry was counted");
-                    if this.course.retried < rules.retries {
-                        *this.kept = requests.replay(&request);
-                    }
-                    let future = service.call(request);
-                    this.state.set(State::Calling { future });
-                }
-            }
+            let mut this = self.as_mut().project();
+            let Project::Calling { future } = this.state.as_mut().project() else {
+                ready!(self.as_mut().poll_call_again(cx))?;
+                continue;
+            };
+            let result = ready!(future.poll(cx));
+            let Stripe { rules, requests } = &**this.stripe;
+            let can_replay = || this.kept.as_ref().is_some_and(|kept| requests.can_replay(kept));
+            let Some(wait) = rules.next(&result, this.course, can_replay) else {
+                return Poll::Ready(result);
+            };
+            // Before the wait: what failed may hold a pooled connection, and so may its future.
+            drop(result);
+            this.state.set(State::waiting(wait));
         }
+    }
+}
+
+impl<F> State<F> {
+    #[cold]
+    fn waiting(wait: Duration) -> Self {
+        if wait.is_zero() { Self::Readying } else { Self::Sleeping { sleep: sleep(wait) } }
+    }
+}
+
+impl<S, Req, C, P> ResponseFuture<S, Req, S::Future, C, P>
+where
+    S: Service<Req>,
+    P: ReplayRequest<Req>,
+{
+    /// Waits until the next attempt can be made, and begins it. Apart, so that `poll` is short where all is well.
+    #[cold]
+    fn poll_call_again(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        let mut this = self.project();
+        if let Project::Sleeping { sleep } = this.state.as_mut().project() {
+            ready!(sleep.poll(cx));
+            this.state.set(State::Readying);
+        }
+        let service = this.spare.as_mut().expect("kept together with the request");
+        ready!(service.poll_ready(cx))?;
+        let request = this.kept.take().expect("asked for before the retry was counted");
+        let Stripe { rules, requests } = &**this.stripe;
+        if this.course.retried() < rules.retries {
+            *this.kept = requests.replay(&request);
+        }
+        let future = service.call(request);
+        this.state.set(State::Calling { future });
+        Poll::Ready(Ok(()))
     }
 }

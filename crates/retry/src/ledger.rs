@@ -5,7 +5,7 @@
 //! its calls are folded, and the slot in which the last fold happened. Calls that are not folded were made in that slot
 //! or later, so counting them as made in it takes them for too old and never for too new.
 //!
-//! How many calls a stripe gathers depends on how long that took: at most [`MOST`], but few where they trickle.
+//! How many calls a stripe gathers depends on how long that took: at most 64, but few where they trickle.
 //!
 //! Whoever wants to retry sums up what the ring and the stripes hold. The sum misses calls that are being folded at
 //! that moment, and never counts one twice, because the ring is read before the stripes and folding moves the mark
@@ -59,17 +59,23 @@ impl Ledger {
     }
 
     /// Counts one call by that thread. Asks for the slot only once in a while.
+    #[inline]
     pub(crate) fn deposit(&self, thread: usize, slot: impl FnOnce() -> u64) {
         let stripe = &self.stripes[thread & (self.stripes.len() - 1)].0;
         let made = stripe.made.fetch_add(1, Relaxed) + 1;
         let mark = Mark::unpack(stripe.mark.load(Relaxed));
         if mark.calls_until(made) >= mark.gathers() {
-            let slot = slot();
-            let now_made = stripe.made.load(Relaxed);
-            // Its own call is made now: it stays in the stripe, under the slot that was just read. Those that others
-            // have added may have been made before the clock was read.
-            self.fold(stripe, slot, if now_made == made { made - 1 } else { now_made });
+            self.fold_up_to(stripe, made, slot);
         }
+    }
+
+    #[cold]
+    fn fold_up_to(&self, stripe: &Stripe, made: u64, slot: impl FnOnce() -> u64) {
+        let slot = slot();
+        let now_made = stripe.made.load(Relaxed);
+        // Its own call is made now: it stays in the stripe, under the slot that was just read. Those that others have
+        // added may have been made before the clock was read.
+        self.fold(stripe, slot, if now_made == made { made - 1 } else { now_made });
     }
 
     /// All calls ever counted.

@@ -28,7 +28,7 @@ impl<C> Retrier<C> {
     /// `async || ...` is such a function where it does not change what it captures. (The bound is not `AsyncFnMut`: the
     /// compiler could not see that the future is `Send`, so it could not be spawned.)
     ///
-    /// Dropping the future drops the attempt that runs. It allocates nothing.
+    /// Dropping the future drops the attempt that runs.
     ///
     /// ```
     /// use buttress_retry::RetryLayer;

@@ -33,17 +33,28 @@ pub(crate) struct Counts {
     pub(crate) hint_too_long: AtomicU64,
 }
 
-/// How far a call has come.
+/// How far a call has come. On the heap once it was repeated, because a future is moved at each call and few are
+/// repeated.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
-    pub(crate) retried: u32,
-    delays: Option<Delays>,
+pub(crate) struct Course(Option<Box<Repeated>>);
+
+#[derive(Debug)]
+struct Repeated {
+    times: u32,
+    delays: Delays,
+}
+
+impl Course {
+    pub(crate) fn retried(&self) -> u32 {
+        self.0.as_ref().map_or(0, |repeated| repeated.times)
+    }
 }
 
 impl<C> Rules<C> {
     /// How long to wait before the next attempt, which is counted; `None` where the result stands.
     ///
     /// `can_replay` is asked only where the next attempt depends on it.
+    #[inline]
     pub(crate) fn next<Res, Err>(
         &self,
         result: &Result<Res, Err>,
@@ -75,7 +86,7 @@ impl<C> Rules<C> {
         if rejected.is_some_and(|rejected| !rejected.sent()) {
             return None;
         }
-        if course.retried >= self.retries {
+        if course.retried() >= self.retries {
             return count(&self.counts.attempts_exhausted);
         }
         if !can_replay() {
@@ -85,9 +96,10 @@ impl<C> Rules<C> {
         if hint > self.backoff.cap() {
             return count(&self.counts.hint_too_long);
         }
-        let delays = course.delays.get_or_insert_with(|| self.backoff.delays());
+        let repeated =
+            course.0.get_or_insert_with(|| Box::new(Repeated { times: 0, delays: self.backoff.delays() }));
         // On top of the hint: all who were refused together were told the same time.
-        let wait = hint.saturating_add(delays.next().unwrap_or(self.backoff.cap()));
+        let wait = hint.saturating_add(repeated.delays.next().unwrap_or(self.backoff.cap()));
         let now = Instant::now();
         let ends_before =
             |deadline: Deadline| now.checked_add(wait).is_some_and(|end| end < deadline.instant());
@@ -98,7 +110,7 @@ impl<C> Rules<C> {
             return count(&self.counts.budget_exhausted);
         }
         self.counts.retries.fetch_add(1, Relaxed);
-        course.retried += 1;
+        repeated.times += 1;
         Some(wait)
     }
 }

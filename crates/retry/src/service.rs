@@ -59,6 +59,7 @@ where
 
     /// The service that was polled ready makes the first attempt. A clone of it makes the others, whose readiness the
     /// future awaits.
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let thread = thread_number();
         let stripe = &self.stripes[thread & (self.stripes.len() - 1)];

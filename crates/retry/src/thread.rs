@@ -9,16 +9,19 @@ pub(crate) fn stripes() -> usize {
 }
 
 /// A small number for this thread; threads that come one after another get different ones.
+#[inline]
 pub(crate) fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     const NONE: usize = usize::MAX;
     thread_local! {
         static NUMBER: Cell<usize> = const { Cell::new(NONE) };
     }
-    NUMBER.with(|number| {
-        if number.get() == NONE {
-            number.set(NEXT.fetch_add(1, Relaxed) & (NONE >> 1));
-        }
-        number.get()
-    })
+    #[cold]
+    fn assign() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Relaxed) & (NONE >> 1);
+        NUMBER.set(number);
+        number
+    }
+    let number = NUMBER.get();
+    if number == NONE { assign() } else { number }
 }
