@@ -58,7 +58,8 @@ impl State {
 /// The admission of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    pub(crate) epoch: u64,
+    /// From 1 on.
+    pub(crate) epoch: NonZeroU64,
     /// The number of its lease, for a probe.
     pub(crate) probe: Option<NonZeroU64>,
 }
@@ -90,7 +91,7 @@ pub(crate) struct Transition {
 pub(crate) struct Machine {
     settings: Settings,
     phase: Phase,
-    epoch: u64,
+    epoch: NonZeroU64,
     window: Option<Sliding>,
     consecutive: u64,
     open_for: Delays,
@@ -124,7 +125,7 @@ impl Machine {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             phase: Phase::Closed,
-            epoch: 0,
+            epoch: NonZeroU64::MIN,
             window: settings.trip.rates.map(|rates| Sliding::new(rates.window)),
             consecutive: 0,
             open_for: settings.open_for.delays(),
@@ -134,7 +135,7 @@ impl Machine {
         }
     }
 
-    pub(crate) const fn epoch(&self) -> u64 {
+    pub(crate) const fn epoch(&self) -> NonZeroU64 {
         self.epoch
     }
 
@@ -298,6 +299,12 @@ impl Machine {
         self.close()
     }
 
+    /// Closes it and forgets everything.
+    pub(crate) fn renew(&mut self) {
+        self.close();
+        self.opened = 0;
+    }
+
     fn open(&mut self, now: Instant) -> Transition {
         let length = self.open_for.next().unwrap_or(self.settings.open_for.cap());
         self.opened += 1;
@@ -312,7 +319,7 @@ impl Machine {
     fn enter(&mut self, phase: Phase, open_for: Option<Duration>) -> Transition {
         let (from, tally, consecutive) = (self.state(), self.tally(), self.consecutive);
         self.phase = phase;
-        self.epoch += 1;
+        self.epoch = self.epoch.saturating_add(1);
         self.consecutive = 0;
         if let Some(window) = &mut self.window {
             window.clear();

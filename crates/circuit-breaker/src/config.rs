@@ -249,7 +249,7 @@ impl fmt::Display for InvalidProbes {
 impl Error for InvalidProbes {}
 
 /// All that the machine needs to know.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) trip: Trip,
     pub(crate) probes: Probes,

@@ -1,14 +1,13 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use buttress_core::{Classify, Rejected};
 use pin_project_lite::pin_project;
 
-use crate::{permit::Admitted, service::Stripe};
+use crate::permit::Admitted;
 
 pin_project! {
     /// The future of [`CircuitBreaker`](crate::CircuitBreaker).
@@ -26,16 +25,18 @@ pin_project! {
     #[project = Project]
     #[derive(Debug)]
     enum State<F, C> {
-        Running { #[pin] future: F, admitted: Admitted<Arc<Stripe<C>>> },
+        Running { #[pin] future: F, admitted: Admitted, classify: C },
         Refused { rejected: Option<Rejected> },
     }
 }
 
 impl<F, C> ResponseFuture<F, C> {
-    pub(crate) const fn running(future: F, admitted: Admitted<Arc<Stripe<C>>>) -> Self {
-        Self { state: State::Running { future, admitted } }
+    #[inline]
+    pub(crate) const fn running(future: F, admitted: Admitted, classify: C) -> Self {
+        Self { state: State::Running { future, admitted, classify } }
     }
 
+    #[inline]
     pub(crate) const fn refused(rejected: Rejected) -> Self {
         Self { state: State::Refused { rejected: Some(rejected) } }
     }
@@ -49,15 +50,15 @@ where
 {
     type Output = Result<Res, Err>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            Project::Running { future, admitted } => {
+            Project::Running { future, admitted, classify } => {
                 let Poll::Ready(result) = future.poll(cx) else {
                     admitted.waits();
                     return Poll::Pending;
                 };
-                let outcome = admitted.host().classify.classify(&result);
-                admitted.finish(outcome);
+                admitted.finish(classify.classify(&result));
                 Poll::Ready(result)
             }
             Project::Refused { rejected } => {

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::{
     breaker::{Machine, State, Ticket, Transition, Verdict},
     config::Settings,
-    permit::{Admitted, Host},
+    loan::Loan,
+    permit::Admitted,
     shared::{Refusal, Shared},
     window::Tally,
 };
@@ -27,7 +28,7 @@ use crate::{
 /// # Ok::<_, std::io::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug, Clone)]
-pub struct Breaker(pub(crate) Arc<Inner>);
+pub struct Breaker(Arc<Loan>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -36,10 +37,6 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(origin: Origin, settings: Settings) -> Self {
-        Self { origin, shared: Shared::new(settings, cells(), Instant::now()) }
-    }
-
     #[inline]
     pub(crate) fn reject(&self, refusal: Refusal) -> Rejected {
         let rejected = self.origin.reject(Reason::CircuitOpen);
@@ -80,11 +77,6 @@ impl Inner {
     }
 }
 
-/// One cell for each processor: more threads share them.
-fn cells() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two().min(64)
-}
-
 /// A small number for this thread; threads that come one after another get different cells and stripes.
 #[inline]
 pub(crate) fn thread_number() -> usize {
@@ -102,12 +94,21 @@ pub(crate) fn thread_number() -> usize {
 }
 
 impl Breaker {
+    pub(crate) fn new(origin: Origin, settings: Settings) -> Self {
+        Self(Arc::new(Loan::of(origin, settings)))
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> &'static Inner {
+        self.0.inner()
+    }
+
     /// Admits one call, or refuses it at once. Reads the clock.
     ///
     /// # Errors
     /// [`Rejected`] with [`Reason::CircuitOpen`], and with the time left where it is known.
     pub fn acquire(&self) -> Result<Permit, Rejected> {
-        let mut admitted = Admitted::admit(self.clone())?;
+        let mut admitted = Admitted::admit(self.inner())?;
         admitted.waits();
         Ok(Permit(admitted))
     }
@@ -118,7 +119,7 @@ impl Breaker {
     /// # Errors
     /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
     pub async fn call<T, E: Rejectable>(&self, f: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        let mut admitted = Admitted::admit(&*self.0)?;
+        let mut admitted = Admitted::admit(self.inner())?;
         admitted.waits();
         let result = f().await;
         admitted.finish(ByError.classify(&result));
@@ -129,14 +130,14 @@ impl Breaker {
     /// half-open.
     #[must_use]
     pub fn state(&self) -> State {
-        self.0.shared.state()
+        self.inner().shared.state()
     }
 
     /// The state and the figures now, with every call counted that has ended.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        let (snapshot, transition) = self.0.shared.with(now, |machine| {
+        let (snapshot, transition) = self.inner().shared.with(now, |machine| {
             let Tally { calls, failed, slow } = machine.tally();
             Snapshot {
                 state: machine.state(),
@@ -148,7 +149,7 @@ impl Breaker {
                 opened: machine.opened,
             }
         });
-        transition.iter().for_each(|transition| self.0.tell(transition));
+        transition.iter().for_each(|transition| self.inner().tell(transition));
         snapshot
     }
 
@@ -174,14 +175,8 @@ impl Breaker {
 
     fn steer(&self, f: impl FnOnce(&mut Machine, Instant) -> Option<Transition>) {
         let now = Instant::now();
-        let (transition, earlier) = self.0.shared.with(now, |machine| f(machine, now));
-        earlier.iter().chain(&transition).for_each(|transition| self.0.tell(transition));
-    }
-}
-
-impl Host for Breaker {
-    fn inner(&self) -> &Inner {
-        &self.0
+        let (transition, earlier) = self.inner().shared.with(now, |machine| f(machine, now));
+        earlier.iter().chain(&transition).for_each(|transition| self.inner().tell(transition));
     }
 }
 
@@ -189,7 +184,7 @@ impl Host for Breaker {
 /// `opened`, and the rejections.
 impl Observe for Breaker {
     fn origin(&self) -> Origin {
-        self.0.origin
+        self.inner().origin
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a window holds fewer calls than a float can count")]
@@ -200,7 +195,7 @@ impl Observe for Breaker {
         visit(Metric::new("failed", Value::Gauge(snapshot.failed as f64)));
         visit(Metric::new("slow", Value::Gauge(snapshot.slow as f64)));
         visit(Metric::new("opened", Value::Counter(snapshot.opened)));
-        self.0.origin.observe_rejections(visit);
+        self.inner().origin.observe_rejections(visit);
     }
 }
 
@@ -228,7 +223,7 @@ pub struct Snapshot {
 /// took longer than `slow_call`.
 #[derive(Debug)]
 #[must_use = "dropping it ends the call"]
-pub struct Permit(Admitted<Breaker>);
+pub struct Permit(Admitted);
 
 impl Permit {
     /// The call ended like this.

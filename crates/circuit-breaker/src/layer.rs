@@ -1,21 +1,20 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use buttress_core::{Backoff, ByError, Origin};
 use tower_layer::Layer;
 
 use crate::{
-    CircuitBreaker,
+    Breaker, CircuitBreaker,
     config::{Probes, Settings, Trip},
-    handle::{Breaker, Inner},
-    service::Stripes,
 };
 
 /// Puts a circuit breaker before a service. All services that one layer makes, and their clones, share one breaker.
 ///
 /// See the [crate's documentation](crate).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CircuitBreakerLayer<C = ByError> {
-    stripes: Stripes<C>,
+    breaker: Breaker,
+    classify: C,
 }
 
 impl CircuitBreakerLayer {
@@ -40,21 +39,15 @@ impl<C> CircuitBreakerLayer<C> {
     /// The handle of the breaker.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
-        self.stripes.breaker()
+        self.breaker.clone()
     }
 }
 
-impl<C> Clone for CircuitBreakerLayer<C> {
-    fn clone(&self) -> Self {
-        Self { stripes: self.stripes.clone() }
-    }
-}
-
-impl<S, C> Layer<S> for CircuitBreakerLayer<C> {
+impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     type Service = CircuitBreaker<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker::new(inner, self.stripes.clone())
+        CircuitBreaker::new(inner, self.breaker.clone(), self.classify.clone())
     }
 }
 
@@ -107,7 +100,8 @@ impl<C> Builder<C> {
         self
     }
 
-    /// Judges results by this classifier. Default: [`ByError`].
+    /// Judges results by this classifier. Default: [`ByError`]. It is cloned for every call: one that holds something
+    /// large should hold an `Arc` of it.
     #[must_use]
     pub fn classify<D>(self, classify: D) -> Builder<D> {
         Builder { origin: self.origin, settings: self.settings, classify }
@@ -116,8 +110,7 @@ impl<C> Builder<C> {
     /// The layer, with a breaker of its own.
     #[must_use]
     pub fn build(self) -> CircuitBreakerLayer<C> {
-        let inner = Arc::new(Inner::new(self.origin, self.settings));
-        CircuitBreakerLayer { stripes: Stripes::new(inner, self.classify) }
+        CircuitBreakerLayer { breaker: Breaker::new(self.origin, self.settings), classify: self.classify }
     }
 
     /// A layer that gives each service that it makes a breaker of its own. They share the name and its count of

@@ -7,6 +7,7 @@ mod config;
 mod future;
 mod handle;
 mod layer;
+mod loan;
 mod permit;
 mod service;
 mod shared;

@@ -8,24 +8,15 @@ use crate::{
     handle::{Inner, thread_number},
 };
 
-/// Whoever keeps the breaker alive for an admitted call.
-pub(crate) trait Host {
-    fn inner(&self) -> &Inner;
-}
-
-impl Host for &Inner {
-    fn inner(&self) -> &Inner {
-        self
-    }
-}
-
 /// An admitted call. Dropped unfinished, it gives its slot back, and counts as failed where it waited too long.
+///
+/// Whole words without gaps: it is moved into the future of each call, and a gap would be copied along.
 #[derive(Debug)]
-pub(crate) struct Admitted<H: Host> {
-    host: H,
-    ticket: Ticket,
+pub(crate) struct Admitted {
+    inner: &'static Inner,
+    /// None when it is finished.
+    ticket: Option<Ticket>,
     started: Option<Started>,
-    finished: bool,
 }
 
 /// When the call began to take time: nanoseconds since the breaker was made, plus one.
@@ -33,99 +24,74 @@ pub(crate) struct Admitted<H: Host> {
 struct Started(NonZeroU64);
 
 impl Started {
-    #[inline]
+    #[inline(never)]
     fn now(inner: &Inner) -> Option<Self> {
         NonZeroU64::new(inner.shared.nanos(Instant::now()) + 1).map(Self)
     }
 }
 
-impl<H: Host> Admitted<H> {
+impl Admitted {
     /// Admits a call, or refuses it. The clock is read where the breaker is not closed, and where every call's duration
     /// is wanted.
-    #[inline]
-    pub(crate) fn admit(host: H) -> Result<Self, Rejected> {
-        match host.inner().shared.admit_if_closed() {
-            Some(ticket) => Ok(Self::new(host, ticket)),
-            None => Self::admit_or_reject(host),
-        }
-    }
-
-    #[cold]
-    fn admit_or_reject(host: H) -> Result<Self, Rejected> {
-        let inner = host.inner();
+    pub(crate) fn admit(inner: &'static Inner) -> Result<Self, Rejected> {
         let (result, transition) = inner.shared.admit(Instant::now);
-        let rejected = |refusal| inner.reject(refusal);
-        match result.map_err(rejected) {
-            Ok(ticket) => {
-                // The guard first: whoever is told may panic.
-                let admitted = Self::new(host, ticket);
-                transition.iter().for_each(|transition| admitted.host.inner().tell(transition));
-                Ok(admitted)
-            }
-            Err(rejected) => {
-                transition.iter().for_each(|transition| inner.tell(transition));
-                Err(rejected)
-            }
-        }
+        // The guard first: whoever is told may panic.
+        let result = result.map(|ticket| Self::new(inner, ticket)).map_err(|refusal| inner.reject(refusal));
+        transition.iter().for_each(|transition| inner.tell(transition));
+        result
     }
 
     #[inline]
-    fn new(host: H, ticket: Ticket) -> Self {
-        let started = if host.inner().shared.times_calls { Started::now(host.inner()) } else { None };
-        Self { host, ticket, started, finished: false }
-    }
-
-    #[inline]
-    pub(crate) const fn host(&self) -> &H {
-        &self.host
+    pub(crate) fn new(inner: &'static Inner, ticket: Ticket) -> Self {
+        let started = if inner.shared.times_calls { Started::now(inner) } else { None };
+        Self { inner, ticket: Some(ticket), started }
     }
 
     /// The call has to wait: from now on it takes time.
     pub(crate) fn waits(&mut self) {
         if self.started.is_none() {
-            self.started = Started::now(self.host.inner());
+            self.started = Started::now(self.inner);
         }
     }
 
     #[inline]
     pub(crate) fn finish(&mut self, outcome: Outcome) {
-        self.finished = true;
-        let shared = &self.host.inner().shared;
+        let Some(ticket) = self.ticket.take() else { return };
+        let shared = &self.inner.shared;
         let is_success = matches!(outcome, Outcome::Success);
-        if !(is_success && !shared.times_calls && shared.is_quiet_for(self.ticket.epoch, thread_number())) {
-            self.settle(outcome);
+        if !(is_success && !shared.times_calls && shared.is_quiet_for(ticket, thread_number())) {
+            self.settle(ticket, outcome);
         }
     }
 
     #[inline(never)]
-    fn settle(&self, outcome: Outcome) {
-        let shared = &self.host.inner().shared;
-        let now = shared.times_calls.then(Instant::now);
+    fn settle(&self, ticket: Ticket, outcome: Outcome) {
+        let now = self.inner.shared.times_calls.then(Instant::now);
         let slow = now.is_some_and(|now| self.took_long(now));
         let verdict = match outcome {
             Outcome::Success => Verdict::Good { slow },
             Outcome::Failure | Outcome::Throttled(_) => Verdict::Bad { slow },
             // Given up at the caller's deadline: the same as a call that an outer timeout drops.
-            Outcome::Ignored if Deadline::has_expired() => return self.give_up(),
+            Outcome::Ignored if Deadline::has_expired() => return self.give_up(ticket),
             Outcome::Ignored => Verdict::None,
         };
-        self.host.inner().settle(self.ticket, verdict, || now.unwrap_or_else(Instant::now));
+        self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));
     }
 
     /// Nobody knows what would have become of it, but a backend that leaves a call waiting that long is not well.
     #[cold]
-    fn give_up(&self) {
-        let settings = &self.host.inner().shared.settings;
+    fn give_up(&self, ticket: Ticket) {
+        let settings = &self.inner.shared.settings;
         let now = (settings.count_dropped && self.started.is_some()).then(Instant::now);
         let verdict = match now {
             Some(now) if self.took_long(now) => Verdict::Bad { slow: true },
             _ => Verdict::None,
         };
-        self.host.inner().settle(self.ticket, verdict, || now.unwrap_or_else(Instant::now));
+        self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));
     }
 
     fn took_long(&self, now: Instant) -> bool {
-        let shared = &self.host.inner().shared;
+        let shared = &self.inner.shared;
         self.started.is_some_and(|Started(started)| {
             u128::from((shared.nanos(now) + 1).saturating_sub(started.get()))
                 >= shared.settings.slow_call.as_nanos()
@@ -133,11 +99,11 @@ impl<H: Host> Admitted<H> {
     }
 }
 
-impl<H: Host> Drop for Admitted<H> {
+impl Drop for Admitted {
     #[inline]
     fn drop(&mut self) {
-        if !self.finished {
-            self.give_up();
+        if let Some(ticket) = self.ticket.take() {
+            self.give_up(ticket);
         }
     }
 }

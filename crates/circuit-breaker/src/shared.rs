@@ -72,10 +72,11 @@ enum Published {
     HeldOpen,
 }
 
-const fn pack(published: Published, epoch: u64) -> u64 {
-    epoch << 3 | published as u64
+const fn pack(published: Published, epoch: NonZeroU64) -> u64 {
+    epoch.get() << 3 | published as u64
 }
 
+/// The bits of a state that lets every call through are the lowest: see `admit_if_closed`.
 const fn unpack(word: u64) -> (Published, u64) {
     let published = match word & 7 {
         0 => Published::Quiet,
@@ -150,12 +151,11 @@ impl Shared {
     /// The ticket of a call, if the breaker is closed.
     #[inline]
     pub(crate) fn admit_if_closed(&self) -> Option<Ticket> {
-        match unpack(self.word.0.load(Acquire)) {
-            (Published::Quiet | Published::Counting | Published::HeldClosed, epoch) => {
-                Some(Ticket { epoch, probe: None })
-            }
-            _ => None,
+        let word = self.word.0.load(Acquire);
+        if word & 7 > Published::HeldClosed as u64 {
+            return None;
         }
+        NonZeroU64::new(word >> 3).map(|epoch| Ticket { epoch, probe: None })
     }
 
     /// Whether a call would be refused now, without taking a probe. The clock is read only where that depends on it.
@@ -204,9 +204,9 @@ impl Shared {
 
     /// Whether a success of a call of that epoch would change nothing.
     #[inline]
-    pub(crate) fn is_quiet_for(&self, epoch: u64, cell: usize) -> bool {
+    pub(crate) fn is_quiet_for(&self, ticket: Ticket, cell: usize) -> bool {
         // Calls in this thread's cell that nobody counted yet must not lose the successes that came after them.
-        self.word.0.load(Acquire) == pack(Published::Quiet, epoch) && self.cell(cell).load(Relaxed) == 0
+        self.word.0.load(Acquire) == pack(Published::Quiet, ticket.epoch) && self.cell(cell).load(Relaxed) == 0
     }
 
     /// Takes the verdict on an admitted call, on the cell of this thread. `now` is read for windows of time and where
@@ -230,18 +230,19 @@ impl Shared {
             Verdict::Bad { slow } => (true, slow && self.times_calls),
             Verdict::None => return None,
         };
-        if !failed && !slow && self.is_quiet_for(ticket.epoch, cell) {
+        if !failed && !slow && self.is_quiet_for(ticket, cell) {
             return None;
         }
-        if self.word.0.load(Acquire) >> 3 != ticket.epoch {
+        let epoch = ticket.epoch.get();
+        if self.word.0.load(Acquire) >> 3 != epoch {
             return None;
         }
         let bucket = self.buckets.map_or(0, |buckets| buckets.index(self.nanos(now())));
-        let one = Gathered::one(ticket.epoch, bucket, failed, slow);
+        let one = Gathered::one(epoch, bucket, failed, slow);
         let before = Gathered::unpack(self.cell(cell).load(Relaxed));
         let mut told = if before.is_before(&one) { self.take_turn(&now) } else { None };
         loop {
-            match self.gather(cell, ticket.epoch, &one) {
+            match self.gather(cell, epoch, &one) {
                 Gather::Done => return told,
                 Gather::Due => return self.take_turn(now).or(told),
                 // The one who has the turn has been held up for long. Nothing gets lost, so this one waits for the lock.
@@ -284,9 +285,9 @@ impl Shared {
     fn take_turn(&self, now: impl Fn() -> Instant) -> Option<Transition> {
         // From now on successes are gathered, whoever has the turn and however long that takes.
         let word = self.word.0.load(Relaxed);
-        if let (Published::Quiet, epoch) = unpack(word) {
-            let _or_it_changed =
-                self.word.0.compare_exchange(word, pack(Published::Counting, epoch), AcqRel, Relaxed);
+        if unpack(word).0 == Published::Quiet {
+            let counting = word & !7 | Published::Counting as u64;
+            let _or_it_changed = self.word.0.compare_exchange(word, counting, AcqRel, Relaxed);
         }
         // A swap, also by those who leave: the release in it is what shows their cell to the one at it.
         if self.turn.swap(MARKED, AcqRel) != FREE {
@@ -308,7 +309,7 @@ impl Shared {
 
     /// Counts what was gathered.
     fn empty_cells(&self, machine: &mut Machine, now: impl Fn() -> Instant) -> Option<Transition> {
-        let epoch = machine.epoch();
+        let epoch = machine.epoch().get();
         let current = self.buckets.map(|buckets| buckets.index(self.nanos(now())));
         let mut ended = Tally::default();
         for cell in &self.cells {
@@ -372,11 +373,6 @@ impl Shared {
             Published::ProbesOut | Published::Probing => State::HalfOpen,
             Published::HeldOpen => State::ForcedOpen,
         }
-    }
-
-    /// How many cells there are: a power of two.
-    pub(crate) fn cells(&self) -> usize {
-        self.cells.len()
     }
 
     #[inline]

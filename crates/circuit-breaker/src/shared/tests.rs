@@ -78,7 +78,7 @@ fn while_the_counting_thread_is_held_up_nothing_is_lost_and_the_rate_stays() {
         for _ in 0..100 {
             shared.settle(0, ticket, GOOD, || now);
         }
-        assert!(shared.is_quiet_for(ticket.epoch, 0));
+        assert!(shared.is_quiet_for(ticket, 0));
         // Somebody has the turn, and is held up.
         shared.turn.store(TAKEN, Relaxed);
         for i in 1..=calls {
@@ -103,10 +103,10 @@ fn leftovers_of_old_epochs_do_not_make_it_deaf() {
     for _ in 0..2000 {
         // A call of the closed epoch that ends when it is over already, in the cell of a thread that is idle then.
         let ticket = admitted(&shared, now);
-        shared.cell(2).store(Gathered::one(ticket.epoch, 0, false, false).pack(), Relaxed);
+        shared.cell(2).store(Gathered::one(ticket.epoch.get(), 0, false, false).pack(), Relaxed);
         shared.settle(1, ticket, BAD, || now);
         assert_eq!(shared.state(), State::Open);
-        shared.cell(2).store(Gathered::one(ticket.epoch, 0, false, false).pack(), Relaxed);
+        shared.cell(2).store(Gathered::one(ticket.epoch.get(), 0, false, false).pack(), Relaxed);
         now += SECOND;
         for _ in 0..probes {
             let probe = admitted(&shared, now);
