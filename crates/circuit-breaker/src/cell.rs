@@ -53,6 +53,15 @@ impl Gathered {
         }
     }
 
+    /// The packed word with one more good call, where it holds calls of the same epoch and bucket and less than so many
+    /// good ones.
+    #[inline]
+    pub(crate) const fn with_good(word: u64, epoch: u64, bucket: u64, room: u64) -> Option<u64> {
+        let tag = (epoch & mask(EPOCH)) << BUCKET | bucket & mask(BUCKET);
+        let good = word >> (3 * BAD) & mask(CLEAN);
+        if word >> (CLEAN + 3 * BAD) == tag && word != 0 && good + 1 < room { Some(word + (1 << (3 * BAD))) } else { None }
+    }
+
     /// Whether one more call of any kind might not fit.
     pub(crate) const fn is_full(&self) -> bool {
         self.clean == mask(CLEAN)
@@ -134,6 +143,16 @@ mod tests {
             prop_assert_eq!(Gathered::unpack(after.pack()), after);
             let calls = |cell: Gathered| cell.clean().calls + cell.bad().calls;
             prop_assert_eq!(calls(after), calls(before) + 1);
+        }
+
+        #[test]
+        fn the_short_way_does_the_same(word: u64, epoch in 0..64_u64, bucket: u32, same: bool) {
+            let one = Gathered::one(epoch, bucket.into(), false, false);
+            let word = if same { Gathered { epoch: one.epoch, bucket: one.bucket, ..Gathered::unpack(word) }.pack() } else { word };
+            let before = Gathered::unpack(word);
+            let fits = word != 0 && before.clean + 1 < Gathered::MOST_CLEAN && one.bucket == before.bucket && one.epoch == before.epoch;
+            let expected = fits.then(|| before.plus(&one).pack());
+            prop_assert_eq!(Gathered::with_good(word, epoch, bucket.into(), Gathered::MOST_CLEAN), expected);
         }
 
         #[test]

@@ -7,7 +7,7 @@ use std::{
 use buttress_core::{Classify, Rejected};
 use pin_project_lite::pin_project;
 
-use crate::permit::Admitted;
+use crate::{handle::Inner, permit::Admitted, shared::Refusal};
 
 pin_project! {
     /// The future of [`CircuitBreaker`](crate::CircuitBreaker).
@@ -26,7 +26,7 @@ pin_project! {
     #[derive(Debug)]
     enum State<F, C> {
         Running { #[pin] future: F, admitted: Admitted, classify: C },
-        Refused { rejected: Option<Rejected> },
+        Refused { inner: &'static Inner, refusal: Refusal },
     }
 }
 
@@ -37,8 +37,8 @@ impl<F, C> ResponseFuture<F, C> {
     }
 
     #[inline]
-    pub(crate) const fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected: Some(rejected) } }
+    pub(crate) const fn refused(inner: &'static Inner, refusal: Refusal) -> Self {
+        Self { state: State::Refused { inner, refusal } }
     }
 }
 
@@ -61,9 +61,7 @@ where
                 admitted.finish(classify.classify(&result));
                 Poll::Ready(result)
             }
-            Project::Refused { rejected } => {
-                Poll::Ready(Err(rejected.take().expect("a future is not polled after it is done").into()))
-            }
+            Project::Refused { inner, refusal } => Poll::Ready(Err(inner.reject(*refusal).into())),
         }
     }
 }

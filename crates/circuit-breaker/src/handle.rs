@@ -108,7 +108,7 @@ impl Breaker {
     /// # Errors
     /// [`Rejected`] with [`Reason::CircuitOpen`], and with the time left where it is known.
     pub fn acquire(&self) -> Result<Permit, Rejected> {
-        let mut admitted = Admitted::admit(self.inner())?;
+        let mut admitted = Admitted::admit(self.inner()).map_err(|refusal| self.inner().reject(refusal))?;
         admitted.waits();
         Ok(Permit(admitted))
     }
@@ -119,7 +119,7 @@ impl Breaker {
     /// # Errors
     /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
     pub async fn call<T, E: Rejectable>(&self, f: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        let mut admitted = Admitted::admit(self.inner())?;
+        let mut admitted = Admitted::admit(self.inner()).map_err(|refusal| self.inner().reject(refusal))?;
         admitted.waits();
         let result = f().await;
         admitted.finish(ByError.classify(&result));

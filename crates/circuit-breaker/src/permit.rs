@@ -1,11 +1,12 @@
 use std::num::NonZeroU64;
 
-use buttress_core::{Deadline, Outcome, Rejected};
+use buttress_core::{Deadline, Outcome};
 use tokio::time::Instant;
 
 use crate::{
     breaker::{Ticket, Verdict},
     handle::{Inner, thread_number},
+    shared::Refusal,
 };
 
 /// An admitted call. Dropped unfinished, it gives its slot back, and counts as failed where it waited too long.
@@ -33,10 +34,10 @@ impl Started {
 impl Admitted {
     /// Admits a call, or refuses it. The clock is read where the breaker is not closed, and where every call's duration
     /// is wanted.
-    pub(crate) fn admit(inner: &'static Inner) -> Result<Self, Rejected> {
+    pub(crate) fn admit(inner: &'static Inner) -> Result<Self, Refusal> {
         let (result, transition) = inner.shared.admit(Instant::now);
         // The guard first: whoever is told may panic.
-        let result = result.map(|ticket| Self::new(inner, ticket)).map_err(|refusal| inner.reject(refusal));
+        let result = result.map(|ticket| Self::new(inner, ticket));
         transition.iter().for_each(|transition| inner.tell(transition));
         result
     }
@@ -66,10 +67,19 @@ impl Admitted {
 
     #[inline(never)]
     fn settle(&self, ticket: Ticket, outcome: Outcome) {
-        let now = self.inner.shared.times_calls.then(Instant::now);
-        let slow = now.is_some_and(|now| self.took_long(now));
+        let shared = &self.inner.shared;
+        let now = shared.times_calls.then(Instant::now);
+        let nanos = now.map(|now| shared.nanos(now));
+        let slow = nanos.is_some_and(|nanos| self.took_long(nanos));
         let verdict = match outcome {
-            Outcome::Success => Verdict::Good { slow },
+            Outcome::Success => {
+                if let (Some(nanos), false) = (nanos, slow)
+                    && shared.gather_good(thread_number(), ticket, nanos)
+                {
+                    return;
+                }
+                Verdict::Good { slow }
+            }
             Outcome::Failure | Outcome::Throttled(_) => Verdict::Bad { slow },
             // Given up at the caller's deadline: the same as a call that an outer timeout drops.
             Outcome::Ignored if Deadline::has_expired() => return self.give_up(ticket),
@@ -81,20 +91,18 @@ impl Admitted {
     /// Nobody knows what would have become of it, but a backend that leaves a call waiting that long is not well.
     #[cold]
     fn give_up(&self, ticket: Ticket) {
-        let settings = &self.inner.shared.settings;
-        let now = (settings.count_dropped && self.started.is_some()).then(Instant::now);
+        let shared = &self.inner.shared;
+        let now = (shared.settings.count_dropped && self.started.is_some()).then(Instant::now);
         let verdict = match now {
-            Some(now) if self.took_long(now) => Verdict::Bad { slow: true },
+            Some(now) if self.took_long(shared.nanos(now)) => Verdict::Bad { slow: true },
             _ => Verdict::None,
         };
         self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));
     }
 
-    fn took_long(&self, now: Instant) -> bool {
-        let shared = &self.inner.shared;
+    fn took_long(&self, now: u64) -> bool {
         self.started.is_some_and(|Started(started)| {
-            u128::from((shared.nanos(now) + 1).saturating_sub(started.get()))
-                >= shared.settings.slow_call.as_nanos()
+            (now + 1).saturating_sub(started.get()) >= self.inner.shared.slow_call
         })
     }
 }

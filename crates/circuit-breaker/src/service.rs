@@ -75,7 +75,7 @@ where
             return ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone());
         }
         match self.refuse_or_admit() {
-            Err(rejected) => ResponseFuture::refused(rejected),
+            Err(refusal) => ResponseFuture::refused(self.shared, refusal),
             Ok(admitted) => ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone()),
         }
     }
@@ -90,10 +90,10 @@ impl<S, C> CircuitBreaker<S, C> {
         self.refusal.is_some()
     }
 
-    #[inline(never)]
-    fn refuse_or_admit(&mut self) -> Result<Admitted, Rejected> {
+    #[inline]
+    fn refuse_or_admit(&mut self) -> Result<Admitted, Refusal> {
         match self.refusal.take() {
-            Some(refusal) => Err(self.shared.reject(refusal)),
+            Some(refusal) => Err(refusal),
             None => Admitted::admit(self.shared),
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     buckets: Option<Buckets>,
     /// Whether a call's duration is wanted whatever becomes of it.
     pub(crate) times_calls: bool,
+    /// From how many nanoseconds on a call is slow.
+    pub(crate) slow_call: u64,
     pub(crate) settings: Settings,
 }
 
@@ -144,6 +146,7 @@ impl Shared {
                 _ => None,
             },
             times_calls: settings.times_calls(),
+            slow_call: u64::try_from(settings.slow_call.as_nanos()).unwrap_or(u64::MAX),
             settings,
         }
     }
@@ -207,6 +210,18 @@ impl Shared {
     pub(crate) fn is_quiet_for(&self, ticket: Ticket, cell: usize) -> bool {
         // Calls in this thread's cell that nobody counted yet must not lose the successes that came after them.
         self.word.0.load(Acquire) == pack(Published::Quiet, ticket.epoch) && self.cell(cell).load(Relaxed) == 0
+    }
+
+    /// Gathers a good call that ended at that time, where its cell has others like it. This is all that happens to most
+    /// calls of a window of time.
+    #[inline]
+    pub(crate) fn gather_good(&self, cell: usize, ticket: Ticket, nanos: u64) -> bool {
+        let (Some(buckets), None) = (self.buckets, ticket.probe) else { return false };
+        let cell = self.cell(cell);
+        let word = cell.load(Relaxed);
+        self.word.0.load(Acquire) >> 3 == ticket.epoch.get()
+            && Gathered::with_good(word, ticket.epoch.get(), buckets.index(nanos), self.room)
+                .is_some_and(|sum| cell.compare_exchange(word, sum, Release, Relaxed).is_ok())
     }
 
     /// Takes the verdict on an admitted call, on the cell of this thread. `now` is read for windows of time and where
