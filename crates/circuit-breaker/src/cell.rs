@@ -59,7 +59,11 @@ impl Gathered {
     pub(crate) const fn with_good(word: u64, epoch: u64, bucket: u64, room: u64) -> Option<u64> {
         let tag = (epoch & mask(EPOCH)) << BUCKET | bucket & mask(BUCKET);
         let good = word >> (3 * BAD) & mask(CLEAN);
-        if word >> (CLEAN + 3 * BAD) == tag && word != 0 && good + 1 < room { Some(word + (1 << (3 * BAD))) } else { None }
+        if word >> (CLEAN + 3 * BAD) == tag && word != 0 && good + 1 < room {
+            Some(word + (1 << (3 * BAD)))
+        } else {
+            None
+        }
     }
 
     /// Whether one more call of any kind might not fit.

@@ -1,7 +1,7 @@
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value,
+    ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value, thread_number,
 };
 use tokio::time::Instant;
 
@@ -75,22 +75,6 @@ impl Inner {
             None => tracing::info!(name, from, to, "circuit breaker changed its state"),
         }
     }
-}
-
-/// A small number for this thread; threads that come one after another get different cells and stripes.
-#[inline]
-pub(crate) fn thread_number() -> usize {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    let number = NUMBER.get();
-    if number != usize::MAX {
-        return number;
-    }
-    NUMBER.set(NEXT.fetch_add(1, Relaxed) & (usize::MAX >> 1));
-    NUMBER.get()
 }
 
 impl Breaker {

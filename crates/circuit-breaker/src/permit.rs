@@ -1,11 +1,11 @@
 use std::num::NonZeroU64;
 
-use buttress_core::{Deadline, Outcome};
+use buttress_core::{Deadline, Outcome, thread_number};
 use tokio::time::Instant;
 
 use crate::{
     breaker::{Ticket, Verdict},
-    handle::{Inner, thread_number},
+    handle::Inner,
     shared::Refusal,
 };
 

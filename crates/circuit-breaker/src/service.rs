@@ -76,7 +76,9 @@ where
         }
         match self.refuse_or_admit() {
             Err(refusal) => ResponseFuture::refused(self.shared, refusal),
-            Ok(admitted) => ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone()),
+            Ok(admitted) => {
+                ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone())
+            }
         }
     }
 }

@@ -209,7 +209,8 @@ impl Shared {
     #[inline]
     pub(crate) fn is_quiet_for(&self, ticket: Ticket, cell: usize) -> bool {
         // Calls in this thread's cell that nobody counted yet must not lose the successes that came after them.
-        self.word.0.load(Acquire) == pack(Published::Quiet, ticket.epoch) && self.cell(cell).load(Relaxed) == 0
+        self.word.0.load(Acquire) == pack(Published::Quiet, ticket.epoch)
+            && self.cell(cell).load(Relaxed) == 0
     }
 
     /// Gathers a good call that ended at that time, where its cell has others like it. This is all that happens to most

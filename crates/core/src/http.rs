@@ -80,7 +80,7 @@ mod tests {
         let rejected = Origin::new("rate-limit", "a\"b\r\nc").reject(Reason::RateLimited);
         let response = Response::<String>::from(rejected.with_retry_after(Duration::MAX));
         assert!(response.headers().get("ratelimit").is_none());
-        assert_eq!(response.headers()["retry-after"], "18446744073709551615");
+        assert_eq!(response.headers()["retry-after"], "18446744074");
     }
 
     #[test]

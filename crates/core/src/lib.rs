@@ -10,6 +10,7 @@ mod observe;
 mod origin;
 mod rejected;
 mod respond;
+mod thread;
 #[cfg(feature = "tonic")]
 mod tonic;
 
@@ -23,4 +24,5 @@ pub use self::{
     origin::Origin,
     rejected::{BoxError, Reason, Rejectable, Rejected},
     respond::{Fallible, FallibleFuture, Respond, RespondFuture, Responding},
+    thread::thread_number,
 };

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, fmt, io, num::NonZeroU64, time::Duration};
 
 use crate::{Origin, Outcome};
 
@@ -60,27 +60,30 @@ impl Reason {
 
 /// The one error that a Buttress layer raises by itself.
 ///
-/// It is 32 bytes, has no heap allocation and is cheap to clone. Layers hand it to the service's own error type by
+/// It is 24 bytes, has no heap allocation and is cheap to clone. Layers hand it to the service's own error type by
 /// `From<Rejected>`, so errors stay flat however deep the stack is.
 ///
 /// A layer makes one with [`Origin::reject`], which counts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     origin: Origin,
-    retry_after: Option<Duration>,
+    /// Zero is stored as one.
+    retry_after_nanos: Option<NonZeroU64>,
     reason: Reason,
     sent: bool,
 }
 
 impl Rejected {
     pub(crate) const fn new(origin: Origin, reason: Reason) -> Self {
-        Self { origin, retry_after: None, reason, sent: false }
+        Self { origin, retry_after_nanos: None, reason, sent: false }
     }
 
-    /// The same, with the time after which the call has a chance.
+    /// The same, with the time after which the call has a chance: at least a nanosecond, at most 584 years.
     #[must_use]
-    pub const fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+    #[inline]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        let nanos = after.as_secs().saturating_mul(1_000_000_000).saturating_add(after.subsec_nanos().into());
+        self.retry_after_nanos = NonZeroU64::new(nanos.max(1));
         self
     }
 
@@ -112,8 +115,8 @@ impl Rejected {
     }
 
     /// When a new call has a chance, if the layer knows.
-    pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after_nanos.map(|nanos| Duration::from_nanos(nanos.get()))
     }
 
     /// What this tells about the backend: a call that was sent and timed out, or failed with its batch, is a
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Rejected>(), 32);
+        assert_eq!(size_of::<Rejected>(), 24);
     }
 
     #[test]

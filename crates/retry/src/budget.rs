@@ -1,10 +1,11 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use buttress_core::thread_number;
 use tokio::time::Instant;
 
 use crate::{
     ledger::{LAST_SLOT, Ledger, SLOTS},
-    thread::{stripes, thread_number},
+    thread::stripes,
 };
 
 /// How many retries there may be for all callers together: a share of the calls, and a floor.

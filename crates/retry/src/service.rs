@@ -3,15 +3,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{ByError, Classify, Rejectable};
+use buttress_core::{ByError, Classify, Rejectable, thread_number};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{
-    CloneRequest, ReplayRequest, ResponseFuture,
-    rules::Rules,
-    thread::{stripes, thread_number},
-};
+use crate::{CloneRequest, ReplayRequest, ResponseFuture, rules::Rules, thread::stripes};
 
 /// A service whose failed calls are repeated: made by [`RetryLayer`](crate::RetryLayer).
 #[derive(Debug)]
