@@ -1,5 +1,3 @@
-use std::num::NonZeroU64;
-
 use buttress_core::{Deadline, Outcome, thread_number};
 use tokio::time::Instant;
 
@@ -17,18 +15,8 @@ pub(crate) struct Admitted {
     inner: &'static Inner,
     /// None when it is finished.
     ticket: Option<Ticket>,
-    started: Option<Started>,
-}
-
-/// When the call began to take time: nanoseconds since the breaker was made, plus one.
-#[derive(Debug, Clone, Copy)]
-struct Started(NonZeroU64);
-
-impl Started {
-    #[inline(never)]
-    fn now(inner: &Inner) -> Option<Self> {
-        NonZeroU64::new(inner.shared.nanos(Instant::now()) + 1).map(Self)
-    }
+    /// When the call began to take time.
+    started: Option<Instant>,
 }
 
 impl Admitted {
@@ -44,14 +32,14 @@ impl Admitted {
 
     #[inline]
     pub(crate) fn new(inner: &'static Inner, ticket: Ticket) -> Self {
-        let started = if inner.shared.times_calls { Started::now(inner) } else { None };
+        let started = if inner.shared.times_calls { Some(Instant::now()) } else { None };
         Self { inner, ticket: Some(ticket), started }
     }
 
     /// The call has to wait: from now on it takes time.
     pub(crate) fn waits(&mut self) {
         if self.started.is_none() {
-            self.started = Started::now(self.inner);
+            self.started = Some(Instant::now());
         }
     }
 
@@ -69,12 +57,11 @@ impl Admitted {
     fn settle(&self, ticket: Ticket, outcome: Outcome) {
         let shared = &self.inner.shared;
         let now = shared.times_calls.then(Instant::now);
-        let nanos = now.map(|now| shared.nanos(now));
-        let slow = nanos.is_some_and(|nanos| self.took_long(nanos));
+        let slow = now.is_some_and(|now| self.took_long(now));
         let verdict = match outcome {
             Outcome::Success => {
-                if let (Some(nanos), false) = (nanos, slow)
-                    && shared.gather_good(thread_number(), ticket, nanos)
+                if let (Some(now), false) = (now, slow)
+                    && shared.gather_good(thread_number(), ticket, now)
                 {
                     return;
                 }
@@ -94,16 +81,16 @@ impl Admitted {
         let shared = &self.inner.shared;
         let now = (shared.settings.count_dropped && self.started.is_some()).then(Instant::now);
         let verdict = match now {
-            Some(now) if self.took_long(shared.nanos(now)) => Verdict::Bad { slow: true },
+            Some(now) if self.took_long(now) => Verdict::Bad { slow: true },
             _ => Verdict::None,
         };
         self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));
     }
 
-    fn took_long(&self, now: u64) -> bool {
-        self.started.is_some_and(|Started(started)| {
-            (now + 1).saturating_sub(started.get()) >= self.inner.shared.slow_call
-        })
+    #[inline]
+    fn took_long(&self, now: Instant) -> bool {
+        let slow_call = self.inner.shared.settings.slow_call;
+        self.started.is_some_and(|started| now.saturating_duration_since(started) >= slow_call)
     }
 }
 

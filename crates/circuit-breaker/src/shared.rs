@@ -42,8 +42,6 @@ pub(crate) struct Shared {
     buckets: Option<Buckets>,
     /// Whether a call's duration is wanted whatever becomes of it.
     pub(crate) times_calls: bool,
-    /// From how many nanoseconds on a call is slow.
-    pub(crate) slow_call: u64,
     pub(crate) settings: Settings,
 }
 
@@ -146,7 +144,6 @@ impl Shared {
                 _ => None,
             },
             times_calls: settings.times_calls(),
-            slow_call: u64::try_from(settings.slow_call.as_nanos()).unwrap_or(u64::MAX),
             settings,
         }
     }
@@ -216,12 +213,12 @@ impl Shared {
     /// Gathers a good call that ended at that time, where its cell has others like it. This is all that happens to most
     /// calls of a window of time.
     #[inline]
-    pub(crate) fn gather_good(&self, cell: usize, ticket: Ticket, nanos: u64) -> bool {
+    pub(crate) fn gather_good(&self, cell: usize, ticket: Ticket, now: Instant) -> bool {
         let (Some(buckets), None) = (self.buckets, ticket.probe) else { return false };
         let cell = self.cell(cell);
         let word = cell.load(Relaxed);
         self.word.0.load(Acquire) >> 3 == ticket.epoch.get()
-            && Gathered::with_good(word, ticket.epoch.get(), buckets.index(nanos), self.room)
+            && Gathered::with_good(word, ticket.epoch.get(), buckets.index(self.nanos(now)), self.room)
                 .is_some_and(|sum| cell.compare_exchange(word, sum, Release, Relaxed).is_ok())
     }
 

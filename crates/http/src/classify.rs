@@ -42,6 +42,16 @@ impl<B> Classify<Response<B>, BoxError> for StatusClassifier {
     }
 }
 
+/// For layers on a server, inside [`Respond`](buttress_core::Respond), where the only error there is is a layer's.
+impl<B> Classify<Response<B>, Rejected> for StatusClassifier {
+    fn classify(&self, result: &Result<Response<B>, Rejected>) -> Outcome {
+        match result {
+            Ok(response) => of_response(response),
+            Err(rejected) => rejected.outcome(),
+        }
+    }
+}
+
 fn of_response<B>(response: &Response<B>) -> Outcome {
     let headers = response.headers();
     match response.status() {

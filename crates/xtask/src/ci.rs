@@ -21,7 +21,7 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 1] = ["buttress-circuit-breaker"];
+const MODELLED: [&str; 2] = ["buttress-circuit-breaker", "buttress-retry"];
 
 impl Step {
     /// In the order in which they run: what fails soonest comes first.
