@@ -67,9 +67,9 @@ impl Admitted {
                 }
                 Verdict::Good { slow }
             }
-            Outcome::Failure | Outcome::Throttled(_) => Verdict::Bad { slow },
             // Given up at the caller's deadline: the same as a call that an outer timeout drops.
-            Outcome::Ignored if Deadline::has_expired() => return self.give_up(ticket),
+            Outcome::Failure if Deadline::has_expired() => return self.give_up(ticket),
+            Outcome::Failure | Outcome::Throttled(_) => Verdict::Bad { slow },
             Outcome::Ignored => Verdict::None,
         };
         self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));

@@ -202,22 +202,41 @@ fn regression_09_many_threads_lose_nothing_and_do_not_stand_in_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_says_nothing_is_not_counted_unless_the_deadline_gave_it_up() {
-    let layer = CircuitBreakerLayer::builder("ignored").trip(Trip::consecutive(1).unwrap()).build();
-    let breaker = layer.breaker();
+async fn a_deadline_counts_unless_it_was_the_impatient_callers() {
+    let layer = || CircuitBreakerLayer::builder("deadline").trip(Trip::consecutive(1).unwrap()).per_service();
+    // As an adapter does: it notices the deadline itself.
+    let hangs = service_fn(async |(): ()| {
+        sleep(Deadline::current().unwrap().remaining()).await;
+        Err::<(), _>(BoxError::from(
+            Origin::new("adapter", "deadline").reject(Reason::DeadlineExceeded).after_sending(),
+        ))
+    });
+    for (outside, inside, expected) in [
+        // A limit inside of the breaker: the backend was slow.
+        (10 * SECOND, 100 * MS, State::Open),
+        // The caller's own limit: he was impatient, unless he waited for `slow_call`.
+        (100 * MS, 10 * SECOND, State::Closed),
+        (SECOND, 10 * SECOND, State::Open),
+    ] {
+        let inner = service_fn(move |(): ()| {
+            let call = hangs.clone().oneshot(());
+            async move { Deadline::after(inside).scope(call).await }
+        });
+        let mut service = layer().layer(inner);
+        let breaker = service.breaker();
+        assert!(Deadline::after(outside).scope(service.call(())).await.is_err());
+        assert_eq!(breaker.state(), expected, "{outside:?} outside, {inside:?} inside");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ignored_is_not_counted_however_long_it_took() {
+    let breaker =
+        CircuitBreakerLayer::builder("ignored").trip(Trip::consecutive(1).unwrap()).build().breaker();
     let slow_not_found = breaker.acquire().unwrap();
     advance(10 * SECOND).await;
     slow_not_found.finish(Outcome::Ignored);
     assert_eq!(breaker.state(), State::Closed);
-
-    let hangs = service_fn(async |(): ()| {
-        sleep(SECOND).await;
-        let gave_up = Origin::new("adapter", "ignored").reject(Reason::DeadlineExceeded).after_sending();
-        Err::<(), _>(BoxError::from(gave_up))
-    });
-    let call = layer.layer(hangs).oneshot(());
-    assert!(Deadline::after(SECOND).scope(call).await.is_err());
-    assert_eq!(breaker.state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]

@@ -120,11 +120,14 @@ impl Rejected {
     }
 
     /// What this tells about the backend: a call that was sent and timed out, or failed with its batch, is a
-    /// [`Failure`](Outcome::Failure); whatever was refused on this side is [`Ignored`](Outcome::Ignored). A
-    /// [`DeadlineExceeded`](Reason::DeadlineExceeded) says how patient the caller was, not how the backend is.
+    /// [`Failure`](Outcome::Failure); whatever was refused on this side is [`Ignored`](Outcome::Ignored).
+    ///
+    /// A [`DeadlineExceeded`](Reason::DeadlineExceeded) that was sent is a failure too: the deadline may be that of a
+    /// timeout just outside of whoever noticed it first. A layer for which the caller's own deadline has passed knows
+    /// better: it only tells how patient the caller was.
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
-            Reason::TimedOut | Reason::BatchFailed if self.sent => Outcome::Failure,
+            Reason::TimedOut | Reason::DeadlineExceeded | Reason::BatchFailed if self.sent => Outcome::Failure,
             _ => Outcome::Ignored,
         }
     }
@@ -289,8 +292,9 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(origin.reject(reason).outcome(), Outcome::Ignored);
         }
-        assert_eq!(origin.reject(Reason::TimedOut).after_sending().outcome(), Outcome::Failure);
-        assert_eq!(origin.reject(Reason::BatchFailed).after_sending().outcome(), Outcome::Failure);
-        assert_eq!(origin.reject(Reason::DeadlineExceeded).after_sending().outcome(), Outcome::Ignored);
+        for reason in [Reason::TimedOut, Reason::DeadlineExceeded, Reason::BatchFailed] {
+            assert_eq!(origin.reject(reason).after_sending().outcome(), Outcome::Failure);
+        }
+        assert_eq!(origin.reject(Reason::Closed).after_sending().outcome(), Outcome::Ignored);
     }
 }
