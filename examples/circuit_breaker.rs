@@ -1,6 +1,6 @@
 //! A backend fails, the breaker opens, the backend comes back, the breaker closes: `cargo run --example circuit_breaker`
 
-#![allow(clippy::print_stdout, reason = "an example speaks to its reader")]
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 use std::{
     sync::{

@@ -1,6 +1,6 @@
 //! The gateway under load while its Postgres goes away for five seconds and comes back.
 
-#![allow(clippy::print_stdout, reason = "the figures are half of what this test is for")]
+#![expect(clippy::print_stdout, reason = "the figures are half of what this test is for")]
 
 #[path = "../examples/gateway/app/mod.rs"]
 mod app;

@@ -10,7 +10,7 @@
 //! 503 where it would need the database, and is its own upstream. `GATEWAY_ADDR` is where it listens (127.0.0.1:3000).
 //! Ctrl-C lets the requests on their way finish, then ends it.
 
-#![allow(clippy::print_stdout, reason = "an example speaks to its reader")]
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 mod app;
 

@@ -10,7 +10,8 @@ use crate::{
     config::Settings,
     loan::Loan,
     permit::Admitted,
-    shared::{Refusal, Shared},
+    published::Refusal,
+    shared::Shared,
     window::Tally,
 };
 

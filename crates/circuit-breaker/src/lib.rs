@@ -9,6 +9,7 @@ mod handle;
 mod layer;
 mod loan;
 mod permit;
+mod published;
 mod service;
 mod shared;
 mod sync;

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use crate::{
     breaker::{Ticket, Verdict},
     handle::Inner,
-    shared::Refusal,
+    published::Refusal,
 };
 
 /// An admitted call. Dropped unfinished, it gives its slot back, and counts as failed where it waited too long.

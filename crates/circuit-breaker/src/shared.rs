@@ -25,6 +25,7 @@ use crate::{
     breaker::{Machine, State, Ticket, Transition, Verdict},
     cell::Gathered,
     config::{Kind, Settings},
+    published::{Published, Refusal, pack, unpack},
     sync::{AcqRel, Acquire, AtomicU8, AtomicU64, Mutex, MutexGuard, Padded, Relaxed, Release},
     window::{Buckets, Tally},
 };
@@ -53,43 +54,6 @@ const MARKED: u8 = 2;
 /// What to tell those who meet a half-open breaker: the leases say how long its probes may take, not how long they will.
 const PROBES_TAKE: Duration = Duration::from_secs(1);
 
-/// What the published word says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Published {
-    /// Closed, and a success would change nothing.
-    Quiet,
-    /// Closed.
-    Counting,
-    /// Held closed.
-    HeldClosed,
-    /// Open: refuses until a time.
-    Open,
-    /// Half-open with every probe out: refuses until the next lease ends.
-    ProbesOut,
-    /// Half-open with a probe to give.
-    Probing,
-    /// Held open.
-    HeldOpen,
-}
-
-const fn pack(published: Published, epoch: NonZeroU64) -> u64 {
-    epoch.get() << 3 | published as u64
-}
-
-/// The bits of a state that lets every call through are the lowest: see `admit_if_closed`.
-const fn unpack(word: u64) -> (Published, u64) {
-    let published = match word & 7 {
-        0 => Published::Quiet,
-        1 => Published::Counting,
-        2 => Published::HeldClosed,
-        3 => Published::Open,
-        4 => Published::ProbesOut,
-        5 => Published::Probing,
-        _ => Published::HeldOpen,
-    };
-    (published, word >> 3)
-}
-
 /// What became of a call that was put into its cell.
 enum Gather {
     Done,
@@ -97,26 +61,6 @@ enum Gather {
     Due,
     /// There was no room.
     Full,
-}
-
-/// A call is refused, for so many nanoseconds yet; for ever where they are the most there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refusal(NonZeroU64);
-
-impl Refusal {
-    const UNTIL_RESET: Self = Self(NonZeroU64::MAX);
-
-    const fn of(nanos: u64) -> Option<Self> {
-        match NonZeroU64::new(nanos) {
-            Some(nanos) => Some(Self(nanos)),
-            None => None,
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn retry_after(self) -> Option<Duration> {
-        if self.0.get() == u64::MAX { None } else { Some(Duration::from_nanos(self.0.get())) }
-    }
 }
 
 impl Shared {

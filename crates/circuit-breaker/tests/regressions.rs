@@ -219,7 +219,7 @@ async fn a_deadline_counts_unless_it_was_the_impatient_callers() {
         (SECOND, 10 * SECOND, State::Open),
     ] {
         let inner = service_fn(move |(): ()| {
-            let call = hangs.clone().oneshot(());
+            let call = hangs.oneshot(());
             async move { Deadline::after(inside).scope(call).await }
         });
         let mut service = layer().layer(inner);
