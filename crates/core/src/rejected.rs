@@ -127,7 +127,9 @@ impl Rejected {
     /// better: it only tells how patient the caller was.
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
-            Reason::TimedOut | Reason::DeadlineExceeded | Reason::BatchFailed if self.sent => Outcome::Failure,
+            Reason::TimedOut | Reason::DeadlineExceeded | Reason::BatchFailed if self.sent => {
+                Outcome::Failure
+            }
             _ => Outcome::Ignored,
         }
     }

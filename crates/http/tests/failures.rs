@@ -191,7 +191,11 @@ async fn a_deadline_ends_a_call_that_waits_for_its_answer() {
     let start = Instant::now();
     let result = Deadline::after(ms(60)).scope(call(&client, get(&url))).await;
     assert!((ms(55)..ms(300)).contains(&start.elapsed()), "{:?}", start.elapsed());
-    assert_eq!(StatusClassifier.classify(&result), Outcome::Failure, "it may be a timeout's for each attempt");
+    assert_eq!(
+        StatusClassifier.classify(&result),
+        Outcome::Failure,
+        "it may be a timeout's for each attempt"
+    );
     let error = result.unwrap_err();
     assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::DeadlineExceeded));
     assert!(error.sent());
