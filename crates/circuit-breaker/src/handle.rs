@@ -98,16 +98,29 @@ impl Breaker {
         Ok(Permit(admitted))
     }
 
-    /// Runs a function that is no `Service`, or refuses at once. Its result is judged by [`ByError`]; for another
-    /// judgement see [`acquire`](Self::acquire). Dropping the future is the same as dropping the [`Permit`].
+    /// Runs a function that is no `Service`, or refuses at once. Its result is judged by [`ByError`], whatever the
+    /// layer's classifier is: see [`call_with`](Self::call_with). Dropping the future is the same as dropping the
+    /// [`Permit`].
     ///
     /// # Errors
     /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
     pub async fn call<T, E: Rejectable>(&self, f: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.call_with(ByError, f).await
+    }
+
+    /// The same, judged by this classifier.
+    ///
+    /// # Errors
+    /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
+    pub async fn call_with<T, E: From<Rejected>>(
+        &self,
+        classify: impl Classify<T, E>,
+        f: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut admitted = Admitted::admit(self.inner()).map_err(|refusal| self.inner().reject(refusal))?;
         admitted.waits();
         let result = f().await;
-        admitted.finish(ByError.classify(&result));
+        admitted.finish(classify.classify(&result));
         result
     }
 

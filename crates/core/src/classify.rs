@@ -31,6 +31,10 @@ pub enum Outcome {
 /// };
 /// assert_eq!(by_status.classify(&Ok(404)), Outcome::Ignored);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot judge `Result<{Res}, {Err}>`",
+    note = "`ByError`, the default, asks for `{Err}: Rejectable`; a closure takes `&Result<{Res}, {Err}>`, spelled out"
+)]
 pub trait Classify<Res, Err> {
     /// Judges one result. It runs once for each call of each layer that asks, so it should be cheap and must not block.
     fn classify(&self, result: &Result<Res, Err>) -> Outcome;

@@ -115,7 +115,8 @@ mod tests {
         assert_ne!(a, Origin::new("retry", &name));
         let _counted = a.reject(Reason::TimedOut);
         assert_eq!(b.rejections(Reason::TimedOut), 1);
-        let _copies_are_not_counted = a.reject(Reason::TimedOut).clone();
+        let counted = a.reject(Reason::TimedOut);
+        let _copies_are_not_counted = [counted; 3];
         assert_eq!(b.rejections(Reason::TimedOut), 2);
 
         let mut seen = Vec::new();

@@ -60,11 +60,11 @@ impl Reason {
 
 /// The one error that a Buttress layer raises by itself.
 ///
-/// It is 24 bytes, has no heap allocation and is cheap to clone. Layers hand it to the service's own error type by
+/// It is 24 bytes, has no heap allocation and is `Copy`. Layers hand it to the service's own error type by
 /// `From<Rejected>`, so errors stay flat however deep the stack is.
 ///
 /// A layer makes one with [`Origin::reject`], which counts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rejected {
     origin: Origin,
     /// Zero is stored as one.
@@ -119,17 +119,15 @@ impl Rejected {
         self.retry_after_nanos.map(|nanos| Duration::from_nanos(nanos.get()))
     }
 
-    /// What this tells about the backend: a call that was sent and timed out, or failed with its batch, is a
+    /// What this tells about the backend: a call that timed out, or was sent and failed with its batch, is a
     /// [`Failure`](Outcome::Failure); whatever was refused on this side is [`Ignored`](Outcome::Ignored).
     ///
-    /// A [`DeadlineExceeded`](Reason::DeadlineExceeded) that was sent is a failure too: the deadline may be that of a
-    /// timeout just outside of whoever noticed it first. A layer for which the caller's own deadline has passed knows
-    /// better: it only tells how patient the caller was.
-    pub const fn outcome(&self) -> Outcome {
+    /// A [`DeadlineExceeded`](Reason::DeadlineExceeded) that was sent is a failure too, since a deadline does not say
+    /// whose it is. A layer for which the caller's own deadline has passed knows better: it tells how patient he was.
+    pub fn outcome(&self) -> Outcome {
         match self.reason {
-            Reason::TimedOut | Reason::DeadlineExceeded | Reason::BatchFailed if self.sent => {
-                Outcome::Failure
-            }
+            Reason::TimedOut => Outcome::Failure,
+            Reason::DeadlineExceeded | Reason::BatchFailed if self.sent => Outcome::Failure,
             _ => Outcome::Ignored,
         }
     }
@@ -167,6 +165,13 @@ impl fmt::Display for Rejected {
     }
 }
 
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rejected({:?}: {:?}, sent: {}, ", self.origin, self.reason, self.sent)?;
+        write!(f, "retry after: {:?})", self.retry_after())
+    }
+}
+
 impl Error for Rejected {}
 
 /// An error type that a layer can put its [`Rejected`] into, and that generic code can look into again.
@@ -193,6 +198,10 @@ impl Error for Rejected {}
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no room for a rejection, or does not give it back",
+    note = "an error type for layers implements `From<Rejected>` and `Rejectable`"
+)]
 pub trait Rejectable: From<Rejected> {
     /// The rejection that this error is or carries.
     fn rejected(&self) -> Option<&Rejected>;
@@ -289,10 +298,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_sent_tells_of_the_backend() {
+    fn only_what_timed_out_or_was_sent_tells_of_the_backend() {
         let origin = Origin::new("timeout", "only_what_was_sent");
         for reason in Reason::ALL {
-            assert_eq!(origin.reject(reason).outcome(), Outcome::Ignored);
+            let expected = if reason == Reason::TimedOut { Outcome::Failure } else { Outcome::Ignored };
+            assert_eq!(origin.reject(reason).outcome(), expected);
         }
         for reason in [Reason::TimedOut, Reason::DeadlineExceeded, Reason::BatchFailed] {
             assert_eq!(origin.reject(reason).after_sending().outcome(), Outcome::Failure);

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_status_keeps_the_rejection() {
         let rejected = Origin::new("rate-limit", "grpc").reject(Reason::RateLimited);
-        let status = Status::from(rejected.clone().with_retry_after(Duration::from_micros(1001)));
+        let status = Status::from(rejected.with_retry_after(Duration::from_micros(1001)));
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "2");
         assert_eq!(status.rejected().map(Rejected::reason), Some(Reason::RateLimited));

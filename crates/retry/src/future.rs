@@ -65,14 +65,16 @@ where
         loop {
             let mut this = self.as_mut().project();
             let Project::Calling { future } = this.state.as_mut().project() else {
-                ready!(self.as_mut().poll_call_again(cx))?;
+                if let Err(error) = ready!(self.as_mut().poll_call_again(cx)) {
+                    return Poll::Ready(self.project().course.end(Err(error)));
+                }
                 continue;
             };
             let result = ready!(future.poll(cx));
             let Stripe { rules, requests } = &**this.stripe;
             let can_replay = || this.kept.as_ref().is_some_and(|kept| requests.can_replay(kept));
             let Some(wait) = rules.next(&result, this.course, can_replay) else {
-                return Poll::Ready(result);
+                return Poll::Ready(this.course.end(result));
             };
             // Before the wait: what failed may hold a pooled connection, and so may its future.
             drop(result);

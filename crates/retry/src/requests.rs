@@ -13,6 +13,10 @@
 /// let layer = RetryLayer::new("counters").requests(only_reads);
 /// # let _: fn(&_) -> _ = |layer: &RetryLayer| layer.clone();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot copy a `{Req}` for another attempt",
+    note = "`CloneRequest`, the default, asks for `{Req}: Clone`; a closure takes `&{Req}`, spelled out"
+)]
 pub trait ReplayRequest<Req> {
     /// A copy for a later attempt; `None` where there can be none: then the attempt that is about to be made is the
     /// last.

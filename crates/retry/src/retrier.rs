@@ -62,7 +62,7 @@ impl<C> Retrier<C> {
         let mut course = Course::default();
         loop {
             let result = f().await;
-            let Some(wait) = self.0.next(&result, &mut course, || true) else { return result };
+            let Some(wait) = self.0.next(&result, &mut course, || true) else { return course.end(result) };
             drop(result);
             if !wait.is_zero() {
                 sleep(wait).await;

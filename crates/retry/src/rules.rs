@@ -42,11 +42,22 @@ pub(crate) struct Course(Option<Box<Repeated>>);
 struct Repeated {
     times: u32,
     delays: Delays,
+    /// Whether an attempt before may have been carried out.
+    sent: bool,
 }
 
 impl Course {
     pub(crate) fn retried(&self) -> u32 {
         self.0.as_ref().map_or(0, |repeated| repeated.times)
+    }
+
+    /// The last result, which must not say of the call that it was not sent where an attempt before may have been.
+    #[inline]
+    pub(crate) fn end<Res, Err: Rejectable>(&self, result: Result<Res, Err>) -> Result<Res, Err> {
+        match (result, &self.0) {
+            (Err(error), Some(repeated)) if repeated.sent => Err(after_sending(error)),
+            (result, _) => result,
+        }
     }
 }
 
@@ -83,7 +94,7 @@ impl<C> Rules<C> {
         can_replay: impl FnOnce() -> bool,
     ) -> Option<Duration> {
         // A breaker or a limiter inside has refused: another attempt at once would be refused as well.
-        if rejected.is_some_and(|rejected| !rejected.sent()) {
+        if rejected.is_some_and(|rejected| !rejected.sent() && rejected.outcome() != Outcome::Failure) {
             return None;
         }
         if course.retried() >= self.retries {
@@ -96,8 +107,9 @@ impl<C> Rules<C> {
         if hint > self.backoff.cap() {
             return count(&self.counts.hint_too_long);
         }
-        let repeated =
-            course.0.get_or_insert_with(|| Box::new(Repeated { times: 0, delays: self.backoff.delays() }));
+        let repeated = course.0.get_or_insert_with(|| {
+            Box::new(Repeated { times: 0, delays: self.backoff.delays(), sent: false })
+        });
         // On top of the hint: all who were refused together were told the same time.
         let wait = hint.saturating_add(repeated.delays.next().unwrap_or(self.backoff.cap()));
         let now = Instant::now();
@@ -111,7 +123,17 @@ impl<C> Rules<C> {
         }
         self.counts.retries.fetch_add(1, Relaxed);
         repeated.times += 1;
+        // An error that is no rejection does not say, in a way that is known here, whether the call was sent.
+        repeated.sent |= rejected.is_none_or(Rejected::sent);
         Some(wait)
+    }
+}
+
+#[cold]
+fn after_sending<Err: Rejectable>(error: Err) -> Err {
+    match error.rejected() {
+        Some(rejected) if !rejected.sent() => rejected.after_sending().into(),
+        _ => error,
     }
 }
 

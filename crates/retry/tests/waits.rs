@@ -111,6 +111,37 @@ async fn stands_between_two_timeouts() {
     let error = service.ready().await.unwrap().call(()).await.unwrap_err();
     // 300, wait 100, 300, wait 200, and the total is up in the third attempt.
     let rejected = error.rejected().unwrap();
-    assert_eq!((rejected.name(), rejected.reason()), ("attempt", Reason::DeadlineExceeded));
+    assert_eq!((rejected.name(), rejected.reason()), ("total", Reason::TimedOut));
     assert_eq!((start.elapsed(), hangs.load(Relaxed)), (1000 * MS, 3));
+}
+
+/// Fails in turn with these: sent or not, by that reason.
+async fn in_turn(errors: &'static [(Reason, bool)]) -> Rejected {
+    let calls = AtomicUsize::new(0);
+    let service = layer("in_turn").layer(service_fn(|()| {
+        let (reason, sent) = errors[calls.fetch_add(1, Relaxed)];
+        let rejected = Origin::new("inner", "in_turn").reject(reason);
+        async move { Err::<(), io::Error>(if sent { rejected.after_sending() } else { rejected }.into()) }
+    }));
+    let rejected = *service.oneshot(()).await.unwrap_err().rejected().unwrap();
+    assert_eq!(calls.load(Relaxed), errors.len());
+    rejected
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_result_speaks_for_the_attempts_before() {
+    use Reason::{CircuitOpen, TimedOut};
+    assert!(
+        in_turn(&[(TimedOut, true), (CircuitOpen, false)]).await.sent(),
+        "the first may have been carried out"
+    );
+    assert!(!in_turn(&[(TimedOut, false), (CircuitOpen, false)]).await.sent());
+    assert!(!in_turn(&[(CircuitOpen, false)]).await.sent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_timed_out_before_it_was_sent_is_repeated() {
+    use Reason::TimedOut;
+    let last = in_turn(&[(TimedOut, false), (TimedOut, false), (TimedOut, false)]).await;
+    assert_eq!((last.reason(), last.sent()), (TimedOut, false));
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Reason, Rejected, Scope};
+use buttress_core::{Deadline, Origin, Reason, Rejectable, Scope};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop::unconstrained,
@@ -60,7 +60,7 @@ impl<F> ResponseFuture<F> {
 impl<F, Res, Err> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Res, Err>>,
-    Err: From<Rejected>,
+    Err: Rejectable,
 {
     type Output = Result<Res, Err>;
 
@@ -70,8 +70,10 @@ where
         let rejected = match this.state.as_mut().project() {
             Project::Running { future, scope, timer } => {
                 // Before the timer: an answer that is there wins.
-                if let Poll::Ready(result) = scope.enter(|| future.poll(cx)) {
-                    return Poll::Ready(result);
+                match scope.enter(|| future.poll(cx)) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(owned(error, scope, *this.origin))),
+                    Poll::Ready(answer) => return Poll::Ready(answer),
+                    Poll::Pending => {}
                 }
                 let deadline = ready!(poll_expired(scope, timer, cx));
                 this.origin.reject(reason(deadline)).after_sending()
@@ -82,6 +84,22 @@ where
         this.state.set(State::Done);
         Poll::Ready(Err(rejected.into()))
     }
+}
+
+/// Whoever is inside and honours the deadline notices first that it has passed. Where it was this layer's own limit, it
+/// is this layer that gave the call up.
+#[cold]
+fn owned<Err: Rejectable>(error: Err, scope: &mut Scope, origin: Origin) -> Err {
+    let Some(rejected) = error.rejected() else { return error };
+    let deadline = fixed(scope, Instant::now);
+    if rejected.reason() != Reason::DeadlineExceeded
+        || deadline > Instant::now()
+        || reason(deadline) != Reason::TimedOut
+    {
+        return error;
+    }
+    let own = origin.reject(Reason::TimedOut);
+    if rejected.sent() { own.after_sending().into() } else { own.into() }
 }
 
 /// Waits until the deadline of the scope, and says which it was.

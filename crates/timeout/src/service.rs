@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Rejected, Scope};
+use buttress_core::{Deadline, Origin, Rejectable, Scope};
 use tower_service::Service;
 
 use crate::ResponseFuture;
@@ -25,7 +25,7 @@ impl<S> Timeout<S> {
 impl<S, Req> Service<Req> for Timeout<S>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: Rejectable,
 {
     type Response = S::Response;
     type Error = S::Error;

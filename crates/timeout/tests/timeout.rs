@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Deadline, Metric, Observe, Reason, Rejectable, Rejected, Value};
+use buttress_core::{BoxError, Deadline, Metric, Observe, Origin, Reason, Rejectable, Rejected, Value};
 use buttress_timeout::TimeoutLayer;
 use tokio::{
     task::coop::consume_budget,
@@ -24,7 +24,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 const MS: Duration = Duration::from_millis(1);
 
 fn rejection(result: Result<u32, io::Error>) -> Rejected {
-    result.expect_err("no answer can have come").rejected().expect("the layer speaks for itself").clone()
+    *result.expect_err("no answer can have come").rejected().expect("the layer speaks for itself")
 }
 
 /// Answers with the request after that many milliseconds.
@@ -74,16 +74,12 @@ async fn the_surrounding_deadline_cuts_off_too() {
 #[tokio::test(start_paused = true)]
 async fn of_two_layers_the_shorter_one_is_the_reason() {
     let named = |name, limit| TimeoutLayer::new(limit * MS).named(name);
-    for (outer, inner, reason) in [
-        (300, 100, Reason::TimedOut),
-        (100, 300, Reason::DeadlineExceeded),
-        (0, 300, Reason::DeadlineExceeded),
-    ] {
+    for (outer, inner, whose) in [(300, 100, "inner"), (100, 300, "outer"), (0, 300, "outer")] {
         let service = named("outer", outer).layer(named("inner", inner).layer(service_fn(slow)));
         let start = Instant::now();
         let rejected = rejection(service.oneshot(1000).await);
         assert_eq!(start.elapsed(), outer.min(inner) * MS);
-        assert_eq!((rejected.name(), rejected.reason()), ("inner", reason), "{outer} around {inner}");
+        assert_eq!((rejected.name(), rejected.reason()), (whose, Reason::TimedOut), "{outer} around {inner}");
     }
 }
 
@@ -254,4 +250,41 @@ async fn the_layer_reports_its_rejections() {
     let once = |reason| Metric::new("rejections", Value::Counter(1)).with_label("reason", reason);
     assert_eq!(seen, [once("timed_out"), once("deadline_exceeded")]);
     assert_eq!(layer.origin().name(), "the_layer_reports");
+}
+
+/// As an adapter does: it honours the deadline itself, so it notices first.
+async fn gives_up_at_the_deadline(sent: bool) -> io::Result<u32> {
+    sleep(Deadline::current().unwrap().remaining()).await;
+    let rejected = Origin::new("adapter", "gives_up_at_the_deadline").reject(Reason::DeadlineExceeded);
+    Err(if sent { rejected.after_sending() } else { rejected }.into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_own_limit_is_its_own_whoever_notices_first() {
+    let service = TimeoutLayer::new(100 * MS).named("own").layer(service_fn(gives_up_at_the_deadline));
+    for sent in [true, false] {
+        let rejected = rejection(service.oneshot(sent).await);
+        assert_eq!((rejected.name(), rejected.reason(), rejected.sent()), ("own", Reason::TimedOut, sent));
+        // The caller's own deadline is not.
+        let rejected = rejection(Deadline::after(50 * MS).scope(service.oneshot(sent)).await);
+        assert_eq!(
+            (rejected.layer(), rejected.reason(), rejected.sent()),
+            ("adapter", Reason::DeadlineExceeded, sent)
+        );
+    }
+    let total = TimeoutLayer::new(100 * MS).named("whole");
+    let stack =
+        total.layer(TimeoutLayer::new(300 * MS).named("part").layer(service_fn(gives_up_at_the_deadline)));
+    let rejected = rejection(stack.oneshot(true).await);
+    assert_eq!((rejected.name(), rejected.reason()), ("whole", Reason::TimedOut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_before_stays_what_it_is() {
+    let refuses = service_fn(async |(): ()| {
+        let rejected = Origin::new("limiter", "an_error_of_before").reject(Reason::DeadlineExceeded);
+        Err::<u32, _>(io::Error::from(rejected))
+    });
+    let rejected = rejection(TimeoutLayer::new(100 * MS).layer(refuses).oneshot(()).await);
+    assert_eq!((rejected.layer(), rejected.reason()), ("limiter", Reason::DeadlineExceeded));
 }

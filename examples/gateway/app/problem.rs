@@ -42,7 +42,7 @@ impl From<buttress_postgres::Error> for Problem {
     fn from(error: buttress_postgres::Error) -> Self {
         use buttress_postgres::{Error, tokio_postgres::error::SqlState};
         if let Some(rejected) = error.rejected() {
-            return Self::Rejected(rejected.clone());
+            return Self::Rejected(*rejected);
         }
         match &error {
             Error::Connect { .. } | Error::Lost { .. } => Self::unavailable(&error, "the database is away"),
@@ -64,7 +64,7 @@ impl From<buttress_postgres::Error> for Problem {
 impl From<buttress_http::Error> for Problem {
     fn from(error: buttress_http::Error) -> Self {
         match error.rejected() {
-            Some(rejected) => Self::Rejected(rejected.clone()),
+            Some(rejected) => Self::Rejected(*rejected),
             None => Self::unavailable(&error, "the profile service is away"),
         }
     }
