@@ -27,6 +27,15 @@ pub struct Builder {
     tls: Option<ClientConfig>,
 }
 
+/// A connection that is silent so long is probed by TCP, so often, and given up after so many probes without an answer:
+/// two minutes in all.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// hyper adds it to the time, which must not overflow.
+const LONGEST_IDLE: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
@@ -53,8 +62,9 @@ impl Builder {
         self
     }
 
-    /// How long a connection is kept without a request; zero keeps none. 50 s by default. Choose it below the servers':
-    /// a request that meets a closing connection fails, unless hyper sees it in time to send it on another.
+    /// How long a connection is kept without a request; zero keeps none, so that each call opens one. 50 s by default;
+    /// more than 30 years is taken as 30 years. Choose it below the servers': a request that meets a closing connection
+    /// fails, unless hyper sees it in time to send it on another.
     pub fn pool_idle_timeout(mut self, limit: Duration) -> Self {
         self.pool_idle_timeout = limit;
         self
@@ -100,6 +110,10 @@ impl Builder {
         http.set_nodelay(true);
         // Divided among a host's addresses, so that a dead one leaves time for the next.
         http.set_connect_timeout(Some(self.connect_timeout));
+        // Without it, a call of HTTP/1.1 to a peer that has vanished waits for ever.
+        http.set_keepalive(Some(KEEPALIVE_AFTER));
+        http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        http.set_keepalive_retries(Some(KEEPALIVE_PROBES));
 
         let scheme = match self.tls.map_or_else(tls::default_config, |config| Ok(Some(config))) {
             Ok(None) => Schemes::Http(http),
@@ -109,12 +123,14 @@ impl Builder {
         let counts = Arc::new(Counts::default());
         let connector = Connector { scheme, limit: self.connect_timeout, counts: Arc::clone(&counts) };
 
+        // To hyper, an idle time of zero means that no task closes what is idle.
+        let max_idle = if self.pool_idle_timeout.is_zero() { 0 } else { self.pool_max_idle_per_host };
         let client = Client::builder(TokioExecutor::new())
             // Without a timer, idle connections are closed only when somebody asks for one.
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .pool_idle_timeout(self.pool_idle_timeout)
-            .pool_max_idle_per_host(self.pool_max_idle_per_host)
+            .pool_idle_timeout(self.pool_idle_timeout.min(LONGEST_IDLE))
+            .pool_max_idle_per_host(max_idle)
             // One HTTP/2 connection carries every call to a host. Where it dies silently, nothing but a ping tells.
             .http2_keep_alive_interval(Duration::from_secs(10))
             .http2_keep_alive_timeout(Duration::from_secs(10))

@@ -138,9 +138,9 @@ mod tests {
         let sent = origin.reject(Reason::TimedOut).after_sending();
         let refused = origin.reject(Reason::Overloaded);
         for (rejected, outcome) in [(sent, Outcome::Failure), (refused, Outcome::Ignored)] {
-            let boxed: BoxError = Error::from(rejected.clone()).into();
+            let boxed: BoxError = Error::from(rejected).into();
             assert_eq!(StatusClassifier.classify(&Err::<Response<()>, _>(boxed)), outcome);
-            let bare: BoxError = rejected.clone().into();
+            let bare: BoxError = rejected.into();
             assert_eq!(StatusClassifier.classify(&Err::<Response<()>, _>(bare)), outcome);
             assert_eq!(StatusClassifier.classify(&Err::<Response<()>, Error>(rejected.into())), outcome);
         }

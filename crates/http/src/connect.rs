@@ -1,9 +1,9 @@
 use std::{
     error::Error as StdError,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,8 +16,13 @@ use buttress_core::BoxError;
 use http::{Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tower_service::Service;
+
+use crate::connecting;
 
 /// Name resolution, TCP and TLS under one time limit: hyper's own limits the TCP handshake alone.
 #[derive(Clone)]
@@ -89,7 +94,16 @@ impl Service<Uri> for Connector {
             };
         let (limit, counts) = (self.limit, Arc::clone(&self.counts));
         Box::pin(async move {
-            let result = match timeout(limit, connecting).await {
+            let since = Instant::now();
+            let mut connecting = pin!(timeout(limit, connecting));
+            let connected = poll_fn(|cx| {
+                let polled = connecting.as_mut().poll(cx);
+                if polled.is_pending() {
+                    connecting::note(since);
+                }
+                polled
+            });
+            let result = match connected.await {
                 Ok(Ok(stream)) => Ok(stream),
                 Ok(Err(error)) if timed_out(&*error) => Err(ConnectFailure::TimedOut(limit)),
                 Ok(Err(error)) => Err(ConnectFailure::Failed(error)),

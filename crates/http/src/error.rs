@@ -31,7 +31,7 @@ pub enum Error {
     ConnectTimeout {
         /// Whom the request was for.
         peer: Peer,
-        /// The time limit.
+        /// The time there was: the connect timeout, or what a deadline left when connecting began.
         limit: Duration,
     },
     /// The pooled connection was closed before the request was written to it. Not sent.

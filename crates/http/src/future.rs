@@ -1,7 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use buttress_core::{Deadline, Origin, Reason};
@@ -10,7 +10,7 @@ use hyper_util::client::legacy;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{body::ResponseBody, error::Error, peer::Peer};
+use crate::{body::ResponseBody, connecting, error::Error, peer::Peer};
 
 pin_project! {
     /// The future of a call: made by [`HttpClient`](crate::HttpClient).
@@ -36,8 +36,7 @@ pin_project! {
             call: legacy::ResponseFuture,
             peer: Peer,
             origin: Origin,
-            // Asked for when the call first has to wait, so that a lazy deadline begins to run no earlier.
-            waits: bool,
+            // Made when the call first has to wait, so that a lazy deadline begins to run no earlier.
             #[pin]
             deadline: Option<Sleep>,
         },
@@ -50,7 +49,7 @@ impl ResponseFuture {
     }
 
     pub(crate) fn calling(call: legacy::ResponseFuture, peer: Peer, origin: Origin) -> Self {
-        Self { state: State::Calling { call, peer, origin, waits: false, deadline: None } }
+        Self { state: State::Calling { call, peer, origin, deadline: None } }
     }
 }
 
@@ -60,29 +59,34 @@ impl Future for ResponseFuture {
     /// # Panics
     /// When it is polled again after a refusal.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (call, peer, origin, waits, mut deadline) = match self.project().state.project() {
+        let (call, peer, origin, mut deadline) = match self.project().state.project() {
             StateProj::Refused { error } => {
                 return Poll::Ready(Err(error.take().expect("polled after it was ready")));
             }
-            StateProj::Calling { call, peer, origin, waits, deadline } => {
-                (call, peer, origin, waits, deadline)
-            }
+            StateProj::Calling { call, peer, origin, deadline } => (call, peer, origin, deadline),
         };
-        if let Poll::Ready(result) = call.poll(cx) {
+        let (polled, connecting_since) = connecting::watch(|| call.poll(cx));
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(match result {
                 Ok(response) => Ok(response.map(|body| ResponseBody::new(body, peer.clone(), *origin))),
                 Err(error) => Err(Error::from_legacy(error, peer.clone())),
             });
         }
-        if !*waits {
-            *waits = true;
-            deadline.set(Deadline::current().map(|deadline| sleep_until(deadline.instant())));
+        // Asked for at every wait: the call can have been moved under another deadline, or out of one.
+        match (deadline.as_mut().as_pin_mut(), Deadline::current().map(Deadline::instant)) {
+            (Some(timer), Some(at)) if timer.deadline() == at => {}
+            (Some(timer), Some(at)) => timer.reset(at),
+            (_, at) => deadline.set(at.map(sleep_until)),
         }
-        match deadline.as_pin_mut().map(|sleep| sleep.poll(cx)) {
-            Some(Poll::Ready(())) => {
-                Poll::Ready(Err(origin.reject(Reason::DeadlineExceeded).after_sending().into()))
+        let Some(mut deadline) = deadline.as_pin_mut() else { return Poll::Pending };
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(match connecting_since {
+            None => origin.reject(Reason::DeadlineExceeded).after_sending().into(),
+            Some(since) if since < deadline.deadline() => {
+                Error::ConnectTimeout { peer: peer.clone(), limit: deadline.deadline() - since }
             }
-            Some(Poll::Pending) | None => Poll::Pending,
-        }
+            // It had passed before anything was begun.
+            Some(_) => origin.reject(Reason::DeadlineExceeded).into(),
+        }))
     }
 }

@@ -6,6 +6,7 @@ mod builder;
 mod classify;
 mod client;
 mod connect;
+mod connecting;
 mod error;
 mod future;
 mod peer;

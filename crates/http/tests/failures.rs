@@ -7,9 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
+use buttress_circuit_breaker::{CircuitBreakerLayer, State, Trip};
 use buttress_core::{BoxError, Classify, Deadline, Outcome, Reason, Rejectable};
 use buttress_http::{Error, HttpClient, Invalid, StatusClassifier};
 use buttress_testkit::{Reply, Upstream};
+use buttress_timeout::TimeoutLayer;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
@@ -20,7 +22,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::Instant,
 };
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt};
 
 const SECRETS: [&str; 4] = ["alice", "hunter2", "account", "token"];
 
@@ -66,15 +68,25 @@ async fn a_name_that_leads_nowhere_is_a_failure_to_connect() {
 
 /// A listener whose queue is full: the kernel drops what comes, as a firewall would.
 async fn black_hole() -> (std::net::SocketAddr, impl Sized) {
+    let (listener, addr) = short_queue();
+    let waiting = fill(addr).await;
+    (addr, (listener, waiting))
+}
+
+fn short_queue() -> (TcpListener, std::net::SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();
     let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+async fn fill(addr: std::net::SocketAddr) -> Vec<TcpStream> {
     let mut waiting = Vec::new();
     while let Ok(stream) = tokio::time::timeout(ms(100), TcpStream::connect(addr)).await {
         waiting.push(stream.unwrap());
     }
-    (addr, (listener, waiting))
+    waiting
 }
 
 #[tokio::test]
@@ -88,6 +100,71 @@ async fn a_black_hole_ends_with_the_connect_timeout() {
     assert!(!error.sent());
     assert_eq!(error.to_string(), format!("no connection to {addr} within 200ms; the request was not sent"));
     assert_discreet(&error);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_connecting_is_a_failure_and_was_not_sent() {
+    let (addr, _full) = black_hole().await;
+    let client = client();
+    let start = Instant::now();
+    let result = Deadline::after(ms(120)).scope(call(&client, get(&format!("http://{addr}/account")))).await;
+    assert!((ms(115)..ms(500)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(StatusClassifier.classify(&result), Outcome::Failure);
+    let error = result.unwrap_err();
+    assert!(
+        matches!(error, Error::ConnectTimeout { limit, .. } if (ms(60)..=ms(120)).contains(&limit)),
+        "{error:?}"
+    );
+    assert!(!error.sent());
+    assert_discreet(&error);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_on_a_pooled_connection_may_have_been_sent() {
+    let upstream = Upstream::start().await;
+    upstream.on("/late", Reply::ok("late").after(ms(400)));
+    let (client, url) = (client(), upstream.url());
+    text(&client, &url).await.unwrap();
+    let error = Deadline::after(ms(60)).scope(text(&client, &format!("{url}/late"))).await.unwrap_err();
+    assert_eq!(upstream.connections(), 1, "it was the pooled one");
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::DeadlineExceeded));
+    assert!(error.sent());
+}
+
+#[tokio::test]
+async fn a_call_that_got_anothers_connection_while_its_own_was_being_made_was_sent() {
+    let (listener, addr) = short_queue();
+    let (client, url) = (client(), format!("http://{addr}/"));
+    let (other, others_url) = (client.clone(), url.clone());
+    let first = tokio::spawn(async move { text(&other, &others_url).await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    read_head(&mut stream).await.unwrap();
+    let _full = fill(addr).await;
+
+    let second = async move { call(&client, get(&url)).await };
+    let second = tokio::spawn(Deadline::after(ms(300)).scope(second));
+    tokio::time::sleep(ms(50)).await;
+    answer(&mut stream, "first").await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), "first");
+    read_head(&mut stream).await.unwrap();
+    let error = second.await.unwrap().unwrap_err();
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::DeadlineExceeded));
+    assert!(error.sent());
+}
+
+#[tokio::test]
+async fn a_breaker_opens_on_a_black_hole_behind_a_timeout_of_each_attempt() {
+    let (addr, _full) = black_hole().await;
+    let trip = Trip::consecutive(3).unwrap();
+    let layer = CircuitBreakerLayer::builder("black_hole").trip(trip).classify(StatusClassifier).build();
+    let breaker = layer.breaker();
+    let mut service = ServiceBuilder::new().layer(layer).layer(TimeoutLayer::new(ms(50))).service(client());
+    for _ in 0..3 {
+        assert_eq!(breaker.state(), State::Closed);
+        let request = get(&format!("http://{addr}/"));
+        service.ready().await.unwrap().call(request).await.unwrap_err();
+    }
+    assert_eq!(breaker.state(), State::Open);
 }
 
 #[tokio::test]
@@ -250,4 +327,31 @@ async fn a_server_that_answers_and_closes_is_read_to_the_end() {
     })
     .await;
     assert_eq!(text(&client(), &format!("http://{addr}/")).await.unwrap(), "all of it");
+}
+
+/// As a call does that is made before a `select!` and awaited under a deadline in one of its branches.
+#[tokio::test]
+async fn a_call_that_waits_keeps_to_the_deadline_that_surrounds_it_now() {
+    let upstream = Upstream::start().await;
+    upstream.on("/", Reply::ok("late").after(ms(600)));
+    let mut client = client();
+    let mut pending_call = async |deadline: Option<u64>| {
+        let mut call = Box::pin(client.ready().await.unwrap().call(get(&upstream.url())));
+        let first = tokio::time::timeout(ms(50), &mut call);
+        let polled = match deadline {
+            None => first.await,
+            Some(limit) => Deadline::after(ms(limit)).scope(first).await,
+        };
+        assert!(polled.is_err());
+        (call, Instant::now())
+    };
+    for first in [None, Some(9000)] {
+        let (call, start) = pending_call(first).await;
+        let error = Deadline::after(ms(100)).scope(call).await.unwrap_err();
+        assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::DeadlineExceeded));
+        assert!(start.elapsed() >= ms(100) && start.elapsed() < ms(400), "{:?}", start.elapsed());
+    }
+    // Moved out of it.
+    let (call, _) = pending_call(Some(150)).await;
+    assert_eq!(read(call.await.unwrap().into_body()).await.unwrap(), "late");
 }

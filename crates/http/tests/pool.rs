@@ -2,9 +2,13 @@
 
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use buttress_core::{Metric, Observe, Value};
@@ -102,15 +106,112 @@ async fn idle_connections_are_closed_by_a_timer_although_no_call_comes() {
     panic!("the connection is still open");
 }
 
+/// A server that keeps every connection open until the client closes it, and how many are open.
+async fn counting_server() -> (SocketAddr, Arc<AtomicUsize>) {
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&open);
+    let addr = server(move |mut stream, _| {
+        let open = Arc::clone(&counted);
+        async move {
+            open.fetch_add(1, SeqCst);
+            while read_head(&mut stream).await.is_ok() {
+                answer(&mut stream, "hello").await?;
+            }
+            open.fetch_sub(1, SeqCst);
+            Ok(())
+        }
+    })
+    .await;
+    (addr, open)
+}
+
 #[tokio::test]
 async fn without_an_idle_time_no_connection_is_kept() {
-    let upstream = Upstream::start().await;
-    upstream.on("/", Reply::ok("hello"));
-    let client = build(HttpClient::builder().pool_idle_timeout(ms(0)));
-    for _ in 0..3 {
-        text(&client, &upstream.url()).await.unwrap();
+    let (addr, open) = counting_server().await;
+    for builder in
+        [HttpClient::builder().pool_idle_timeout(ms(0)), HttpClient::builder().pool_max_idle_per_host(0)]
+    {
+        let client = build(builder);
+        for _ in 0..3 {
+            assert_eq!(text(&client, &format!("http://{addr}/")).await.unwrap(), "hello");
+        }
+        assert_eq!(client.connections().opened(), 3);
+        for _ in 0..100 {
+            if open.load(SeqCst) == 0 {
+                break;
+            }
+            sleep(ms(10)).await;
+        }
+        assert_eq!(open.load(SeqCst), 0, "they are closed while the client lives");
     }
-    assert_eq!(upstream.connections(), 3);
+}
+
+#[tokio::test]
+async fn the_longest_idle_time_keeps_a_connection() {
+    let (addr, open) = counting_server().await;
+    let panics = Arc::new(AtomicUsize::new(0));
+    let client = build(HttpClient::builder().pool_idle_timeout(Duration::MAX));
+    let hook = std::panic::take_hook();
+    let counted = Arc::clone(&panics);
+    std::panic::set_hook(Box::new(move |info| {
+        counted.fetch_add(1, SeqCst);
+        hook(info);
+    }));
+    for _ in 0..3 {
+        text(&client, &format!("http://{addr}/")).await.unwrap();
+        // So that the pool's own task runs.
+        sleep(ms(20)).await;
+    }
+    drop(std::panic::take_hook());
+    assert_eq!(panics.load(SeqCst), 0);
+    assert_eq!((client.connections().opened(), open.load(SeqCst)), (1, 1));
+}
+
+/// As the kernel tells: the timer of a socket, of which 02 is that of TCP's keep-alive, and the time until it rings.
+#[cfg(target_os = "linux")]
+fn timer_of(local: SocketAddr) -> (u8, Duration) {
+    let port = format!(":{:04X}", local.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let socket = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let timer =
+        socket.filter(|words| words[1].ends_with(&port)).map(|words| words[5].to_owned()).next().unwrap();
+    let (kind, hundredths) = timer.split_once(':').unwrap();
+    let hundredths = u64::from_str_radix(hundredths, 16).unwrap();
+    (u8::from_str_radix(kind, 16).unwrap(), ms(hundredths * 10))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_silent_connection_is_probed_after_a_minute() {
+    let (sender, client_addr) = tokio::sync::oneshot::channel();
+    let sender = std::sync::Mutex::new(Some(sender));
+    let addr = server(move |mut stream, _| {
+        let sender = sender.lock().unwrap().take();
+        async move {
+            read_head(&mut stream).await?;
+            let _ = sender.unwrap().send(stream.peer_addr()?);
+            std::future::pending().await
+        }
+    })
+    .await;
+    let client = client();
+    let url = format!("http://{addr}/");
+    let waiting = async {
+        let local = client_addr.await.unwrap();
+        // Until the request is acknowledged, the timer is that of its repetition.
+        for _ in 0..100 {
+            if let (2, rings_in) = timer_of(local) {
+                assert!(rings_in > ms(50_000) && rings_in <= ms(60_000), "{rings_in:?}");
+                return;
+            }
+            sleep(ms(10)).await;
+        }
+        panic!("no keep-alive: {:?}", timer_of(local));
+    };
+    tokio::select! {
+        () = waiting => {}
+        answer = text(&client, &url) => panic!("{answer:?}"),
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use buttress_core::Deadline;
 use buttress_http::{
     Error, HttpClient,
     rustls::{
@@ -135,6 +136,20 @@ async fn a_handshake_that_is_never_answered_ends_with_the_connect_timeout() {
     let error = text(&client, &url(addr)).await.unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { .. }) && !error.sent(), "{error:?}");
     assert!((ms(145)..ms(600)).contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_during_the_handshake_was_not_sent() {
+    let addr = server(|stream, _| async move {
+        tokio::time::sleep(ms(5000)).await;
+        drop(stream);
+        Ok(())
+    })
+    .await;
+    let client = client();
+    let error = Deadline::after(ms(150)).scope(text(&client, &url(addr))).await.unwrap_err();
+    assert!(matches!(error, Error::ConnectTimeout { limit, .. } if limit <= ms(150)), "{error:?}");
+    assert!(!error.sent());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::Error;
 /// | `Success` | rows |
 /// | `Failure` | no connection, a lost one, an uncertain commit; classes 08, 28, 53, 57P, 58, F0, XX; 3D000 and 57014 |
 /// | `Throttled` | 53300 (too many connections), 40001, 40P01 and 55P03 (serialization, deadlock, lock not available) |
+/// | its own, [`Rejected::outcome`](buttress_core::Rejected::outcome) | [`Error::Rejected`] |
 /// | `Ignored` | the caller's own: data, constraints, syntax, rights, rows that are not there, a wrong query |
 ///
 /// A serialization failure or a deadlock says that the database works and that this transaction came too close to

@@ -1,8 +1,17 @@
+use std::cell::Cell;
+
 use deadpool::managed::{self, Metrics, RecycleResult};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use tokio::time::Instant;
 use tokio_postgres::NoTls;
 
 use crate::{PostgresConfig, connection::Connection};
+
+tokio::task_local! {
+    /// When the making of a connection began for whoever waits for one; nothing while he waits for a place. The pool
+    /// makes a connection inside the future of the one who waits, and tells him in no other way.
+    pub(crate) static CONNECTING_SINCE: Cell<Option<Instant>>;
+}
 
 /// Makes connections: deadpool-postgres' manager, with a bounded cache of statements beside each client.
 #[derive(Debug)]
@@ -25,6 +34,8 @@ impl managed::Manager for Connector {
     type Error = tokio_postgres::Error;
 
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
+        // The background's refill has nobody who waits.
+        let _nobody = CONNECTING_SINCE.try_with(|since| since.set(Some(Instant::now())));
         Ok(Connection::new(self.manager.create().await?, self.statements))
     }
 

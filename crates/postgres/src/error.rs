@@ -6,10 +6,11 @@ use tokio_postgres::{
     types::{WasNull, WrongType},
 };
 
-use crate::{QueryError, query::Unfit};
+use crate::{QueryError, query::Unfit, said::Said};
 
 /// What can go wrong. Neither `Display` nor `Debug` shows a parameter's value, a password, or the server's `DETAIL`,
-/// which may hold a row's data ([`database`](Self::database) gives it).
+/// which may hold a row's data; nor the server's message where it may quote a value, but the SQLSTATE's name instead
+/// ([`database`](Self::database) gives all).
 #[non_exhaustive]
 pub enum Error {
     /// A layer, or the pool's queue, or the deadline refused the call or gave it up.
@@ -32,7 +33,7 @@ pub enum Error {
     Database {
         /// Which instance.
         instance: Origin,
-        /// The driver's error. Printing it shows `DETAIL`.
+        /// The driver's error. Printing it shows the message and `DETAIL`, values and all.
         cause: tokio_postgres::Error,
         /// Whether the server had begun to run the statement; it was undone then, unless the server itself went down.
         sent: bool,
@@ -86,7 +87,7 @@ pub enum Error {
 /// Why no connection could be made.
 #[non_exhaustive]
 pub enum ConnectError {
-    /// It took longer than the create timeout.
+    /// It took longer than this: the create timeout, or what a deadline left when connecting began.
     TimedOut(Duration),
     /// The driver's error: the network, the server's refusal, authentication.
     Driver(tokio_postgres::Error),
@@ -128,7 +129,10 @@ impl Error {
     /// Whether the connection is of no more use.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
-            Self::Database { .. } => self.database().is_none_or(is_fatal),
+            // Before it is sent, only the driver's own look-ups of types can miss what they prepared.
+            Self::Database { sent, .. } => self.database().is_none_or(|said| {
+                is_fatal(said) || (!sent && *said.code() == SqlState::INVALID_SQL_STATEMENT_NAME)
+            }),
             Self::Query { .. } => false,
             _ => true,
         }
@@ -176,14 +180,17 @@ impl fmt::Display for Error {
             Self::Connect { instance, cause } => {
                 write!(f, "{instance:?}: no connection: {cause}; nothing was sent")
             }
-            Self::Database { instance, cause, .. } => write!(f, "{instance:?}: {}", Said(cause)),
+            Self::Database { instance, cause, sent } => {
+                write!(f, "{instance:?}: {}", Said { cause, had_values: *sent })
+            }
             Self::Lost { instance, cause, sent } => {
-                write!(f, "{instance:?}: the connection broke: {}; {}", Said(cause), outcome(*sent))
+                let said = Said { cause, had_values: *sent };
+                write!(f, "{instance:?}: the connection broke: {said}; {}", outcome(*sent))
             }
             Self::CommitUncertain { instance, cause } => {
                 write!(f, "{instance:?}: no answer to COMMIT came")?;
                 if let Some(cause) = cause {
-                    write!(f, ": {}", Said(cause))?;
+                    write!(f, ": {}", Said { cause, had_values: true })?;
                 }
                 f.write_str(
                     "; the transaction is committed as a whole or not at all: look before repeating it",
@@ -247,7 +254,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut(limit) => write!(f, "none was made within {limit:?}"),
-            Self::Driver(cause) => Said(cause).fmt(f),
+            Self::Driver(cause) => Said { cause, had_values: false }.fmt(f),
         }
     }
 }
@@ -259,24 +266,6 @@ impl fmt::Debug for ConnectError {
 }
 
 impl error::Error for ConnectError {}
-
-/// Shows what the server said by SQLSTATE and message, or the driver's error with its reasons, in one line.
-struct Said<'a>(&'a tokio_postgres::Error);
-
-impl fmt::Display for Said<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(error) = self.0.as_db_error() {
-            return write!(f, "{} {}: {}", error.severity(), error.code().code(), error.message());
-        }
-        write!(f, "{}", self.0)?;
-        let mut link = error::Error::source(self.0);
-        while let Some(error) = link {
-            write!(f, ": {error}")?;
-            link = error.source();
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod classify;
+mod condition;
 mod config;
 mod connection;
 mod connector;
@@ -15,10 +16,13 @@ mod query;
 mod query_error;
 mod recent;
 mod refill;
+mod repeatable;
 mod rows;
+mod said;
 mod statements;
 mod transaction;
 mod url;
+mod within;
 
 pub use tokio_postgres;
 

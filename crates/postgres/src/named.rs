@@ -20,10 +20,13 @@ pub(crate) struct Parsed {
     pub(crate) names: HashMap<Box<str>, usize>,
 }
 
+/// The protocol counts a statement's parameters in 16 bits.
+const MOST_NAMES: usize = 65_535;
+
 /// Rewrites one statement.
 ///
 /// # Errors
-/// If it has positional parameters, is left open, or is a statement that a pooled connection must not run.
+/// If it has positional parameters or too many names, is left open, or is a statement that a pooled connection must not run.
 pub(crate) fn parse(text: &str) -> Result<Parsed, QueryError> {
     if text.contains('\0') {
         return Err(QueryError::Nul);
@@ -47,6 +50,9 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, QueryError> {
             }
             _ => rewriter.plain(token, piece),
         }
+    }
+    if rewriter.names.len() > MOST_NAMES {
+        return Err(QueryError::TooManyNames(rewriter.names.len()));
     }
     Ok(Parsed { sql: rewriter.sql.into(), names: rewriter.names })
 }
@@ -139,9 +145,9 @@ fn refuse_by_keyword(text: &str) -> Result<(), QueryError> {
         ["SET", "RESET", "DISCARD", "DEALLOCATE", "PREPARE", "LISTEN", "UNLISTEN", "LOAD"];
 
     // An empty statement before the first one is none to Postgres.
-    let mut words = Lexer::new(text)
-        .filter(|(token, _)| !matches!(token, Token::Space | Token::Symbol(b'(' | b';')))
-        .map_while(|(token, piece)| (token == Token::Word).then_some(piece));
+    let mut tokens =
+        Lexer::new(text).filter(|(token, _)| !matches!(token, Token::Space | Token::Symbol(b'(' | b';')));
+    let mut words = tokens.by_ref().map_while(|(token, piece)| (token == Token::Word).then_some(piece));
     let Some(first) = words.next() else { return Ok(()) };
     let second = words.next().unwrap_or_default();
     let one_of = |list: &[&'static str], word: &str| {
@@ -157,12 +163,34 @@ fn refuse_by_keyword(text: &str) -> Result<(), QueryError> {
     if first.eq_ignore_ascii_case("COPY") {
         return Err(QueryError::Copy);
     }
+    // These words may also be a setting's name, or the first part of one: `set local.tenant = ..`.
     let ends_with_the_transaction = first.eq_ignore_ascii_case("SET")
-        && one_of(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], second).is_some();
+        && one_of(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], second).is_some()
+        && match tokens.next() {
+            Some((Token::Word, word)) => !word.eq_ignore_ascii_case("TO"),
+            Some((Token::Symbol(b'.' | b'='), _)) => false,
+            _ => true,
+        };
+    if first.eq_ignore_ascii_case("DECLARE") && is_held(text) {
+        return Err(QueryError::SessionState("DECLARE .. WITH HOLD"));
+    }
     match one_of(&SESSION, first) {
         Some(keyword) if !ends_with_the_transaction => Err(QueryError::SessionState(keyword)),
         _ => Ok(()),
     }
+}
+
+/// Whether a `DECLARE` makes a cursor that outlives its transaction.
+fn is_held(declare: &str) -> bool {
+    let words = Lexer::new(declare).filter(|(token, _)| *token == Token::Word).map(|(_, word)| word);
+    let mut with = false;
+    for word in words.take_while(|word| !word.eq_ignore_ascii_case("FOR")) {
+        if with && word.eq_ignore_ascii_case("HOLD") {
+            return true;
+        }
+        with = word.eq_ignore_ascii_case("WITH");
+    }
+    false
 }
 
 #[cfg(test)]

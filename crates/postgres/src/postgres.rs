@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
     pin::Pin,
@@ -15,12 +16,18 @@ use deadpool::{
     Runtime,
     managed::{Pool, PoolError, QueueMode, TimeoutType, Timeouts},
 };
-use tokio::time::{Instant, error::Elapsed, timeout_at};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    ConnectError, Error, InvalidConfig, PostgresConfig, Query, Rows, connection::Call, connector::Connector,
-    lease::Lease, observe::Counters, recent::RecentTexts, refill::Refill,
+    ConnectError, Error, InvalidConfig, PostgresConfig, Query, Rows,
+    connection::Call,
+    connector::{CONNECTING_SINCE, Connector},
+    lease::Lease,
+    observe::Counters,
+    recent::RecentTexts,
+    refill::Refill,
+    within::{Late, within},
 };
 
 /// A Postgres database: a [`Service`] of [`Query`], over a pool of connections. Clones share the pool.
@@ -145,7 +152,7 @@ impl Shared {
             lease.occupy();
             let Ok(result) = within(deadline, lease.connection().run(&call)).await else {
                 // The lease goes here, and cancels the statement.
-                return Err(self.too_late(sent.load(Relaxed)));
+                return Err(self.no_answer(sent.load(Relaxed)));
             };
             lease.settle(result.as_ref().err().is_none_or(|error| !error.breaks_connection()));
             match result {
@@ -165,16 +172,38 @@ impl Shared {
         }
     }
 
-    pub(crate) fn too_late(&self, sent: bool) -> Error {
-        let rejected = self.origin.reject(Reason::DeadlineExceeded);
-        if sent { rejected.after_sending() } else { rejected }.into()
+    /// The deadline passed while the server was being asked something.
+    pub(crate) fn no_answer(&self, sent: bool) -> Error {
+        if sent {
+            self.origin.reject(Reason::DeadlineExceeded).after_sending().into()
+        } else {
+            // It did not even answer what has no effect yet, which "not sent" alone would not hold against it.
+            self.origin.reject(Reason::TimedOut).into()
+        }
+    }
+
+    /// The deadline passed before there was a connection.
+    fn no_connection(&self, late: &Late, connecting_since: Option<Instant>) -> Error {
+        match connecting_since {
+            Some(since) if since < late.0.instant() => Error::Connect {
+                instance: self.origin,
+                cause: ConnectError::TimedOut(late.0.instant() - since),
+            },
+            // In the queue, which tells nothing of the server.
+            _ => self.origin.reject(Reason::DeadlineExceeded).into(),
+        }
     }
 
     /// Waits for a connection, or makes one.
     pub(crate) async fn lease(&self, deadline: Option<Deadline>) -> Result<Lease<'_>, Error> {
         let instance = self.origin;
         let mut hurried = Hurried { shared: self, left: true };
-        let got = within(deadline, self.pool.get()).await.map_err(|_| self.too_late(false))?;
+        let got = CONNECTING_SINCE
+            .scope(Cell::new(None), async {
+                let got = within(deadline, self.pool.get()).await;
+                got.map_err(|late| self.no_connection(&late, CONNECTING_SINCE.with(Cell::get)))
+            })
+            .await?;
         hurried.left = false;
         let cause = match got {
             Ok(object) => return Ok(Lease::new(object, self)),
@@ -210,11 +239,4 @@ impl Drop for Hurried<'_> {
 /// was last used. Worth one more connection, and harmless.
 pub(crate) fn is_harmless_loss(error: &Error) -> bool {
     error.breaks_connection() && !error.sent()
-}
-
-pub(crate) async fn within<F: Future>(deadline: Option<Deadline>, future: F) -> Result<F::Output, Elapsed> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline.instant(), future).await,
-        None => Ok(future.await),
-    }
 }

@@ -3,7 +3,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, WrongType};
 
-use crate::{QueryError, named::Parsed};
+use crate::{QueryError, named::Parsed, repeatable::only_reads};
 
 type Value = Arc<dyn ToSql + Send + Sync>;
 
@@ -29,13 +29,15 @@ type Value = Arc<dyn ToSql + Send + Sync>;
 pub struct Query {
     text: Cow<'static, str>,
     values: Vec<(Cow<'static, str>, Value)>,
+    /// What the caller knows better than the text.
+    repeatable: Option<bool>,
 }
 
 impl Query {
     /// A statement without values. The text must not contain what a client sent: bind it.
     #[must_use]
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { text: text.into(), values: Vec::new() }
+        Self { text: text.into(), values: Vec::new(), repeatable: None }
     }
 
     /// Gives the parameter of this name (without the colon) its value. `Option::None` is SQL's `NULL`.
@@ -47,6 +49,42 @@ impl Query {
     ) -> Self {
         self.values.push((name.into(), Arc::new(value)));
         self
+    }
+
+    /// The same, which may be carried out twice without harm: an `insert .. on conflict do nothing`, for example.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = Some(true);
+        self
+    }
+
+    /// The same, which must not be carried out twice: a `select` that calls a function that writes, for example.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.repeatable = Some(false);
+        self
+    }
+
+    /// Whether the statement may be carried out twice, which a retry layer asks. This client never repeats a statement
+    /// that may have been carried out.
+    ///
+    /// What was not said by [`repeatable`](Self::repeatable) or [`once`](Self::once) is told by the text, with caution:
+    /// `SELECT`, `VALUES`, `TABLE`, `SHOW` and `EXPLAIN` are repeatable where none of the words `INTO`, `INSERT`,
+    /// `UPDATE`, `DELETE`, `MERGE`, `ANALYZE` and no `FOR SHARE` follows, outside of strings, quoted identifiers and
+    /// comments. All else is not, `WITH` included. The text does not tell what a function does: a `SELECT` that calls
+    /// one that writes (`nextval`, `pg_notify`, one of your own) is taken for repeatable.
+    ///
+    /// ```
+    /// use buttress_postgres::Query;
+    ///
+    /// assert!(Query::new("select name from users").is_repeatable());
+    /// assert!(!Query::new("select reserve(1)").once().is_repeatable());
+    /// assert!(!Query::new("update users set visits = visits + 1").is_repeatable());
+    /// assert!(Query::new("update users set visits = 0").repeatable().is_repeatable());
+    /// ```
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.repeatable.unwrap_or_else(|| only_reads(&self.text))
     }
 
     /// The text as it was written, with its names.

@@ -21,6 +21,8 @@ pub enum QueryError {
     },
     /// Something is opened in the text but never closed.
     Unterminated(&'static str),
+    /// The text has this many names, and a statement can have 65,535 parameters.
+    TooManyNames(usize),
     /// The text has a NUL character, which the protocol cannot carry.
     Nul,
     /// The server finds another number of parameters in the text than there are names.
@@ -49,6 +51,9 @@ impl fmt::Display for QueryError {
             Self::Positional(position) => write!(f, "`{position}` is positional: write `:name` instead"),
             Self::Unfit { name, reason } => write!(f, "`:{name}`: {reason}"),
             Self::Unterminated(what) => write!(f, "the text opens a {what} that it never closes"),
+            Self::TooManyNames(names) => {
+                write!(f, "the text has {names} names, and a statement can have 65,535: bind arrays instead")
+            }
             Self::Nul => f.write_str("the text has a NUL character"),
             Self::Mismatch { server, names } => write!(
                 f,
@@ -60,8 +65,8 @@ impl fmt::Display for QueryError {
             }
             Self::SessionState(keyword) => write!(
                 f,
-                "{keyword} would change the session for others: use SET LOCAL in a `transaction()`, or the URL's \
-                 `options`"
+                "{keyword} would change the session for others: use what ends with a `transaction()`, such as SET \
+                 LOCAL or a cursor without HOLD, or the URL's `options`"
             ),
             Self::Copy => f.write_str("COPY cannot be run as a query: use the driver for it"),
         }

@@ -25,8 +25,8 @@ struct Generations {
 }
 
 const GENERATION: usize = 256;
-/// Longer texts are rewritten each time: they are made at run time and would fill the memory.
-const LONGEST: usize = 16 * 1024;
+/// Longer texts are rewritten each time, and not kept prepared: they are made at run time and would fill the memory.
+pub(crate) const LONGEST: usize = 16 * 1024;
 
 impl RecentTexts {
     pub(crate) fn parse(&self, text: &str) -> Result<Arc<Parsed>, QueryError> {

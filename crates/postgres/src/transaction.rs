@@ -3,8 +3,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
 };
 
-use buttress_core::Deadline;
-use tokio::time::timeout;
+use buttress_core::{Deadline, Reason};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
     connection::Call,
     error::is_fatal,
     lease::Lease,
-    postgres::{Shared, is_harmless_loss, within},
+    postgres::{Shared, is_harmless_loss},
+    within::{earlier, within},
 };
 
 /// A transaction that is open: what the closure of [`Postgres::transaction`] gets.
@@ -20,6 +21,8 @@ pub struct Transaction<'a> {
     shared: &'a Shared,
     lease: &'a Lease<'a>,
     health: AtomicU8,
+    /// Whether a statement was sent.
+    sent: AtomicBool,
 }
 
 /// Everything so far went well.
@@ -28,6 +31,8 @@ const SOUND: u8 = 0;
 const FAILED: u8 = 1;
 /// A statement was given up while it ran, or the connection broke: nothing can be said about it any more.
 const ABANDONED: u8 = 2;
+/// The deadline passed.
+const LATE: u8 = 3;
 
 impl Postgres {
     /// Runs a closure in a transaction: commits it on `Ok`, rolls it back on `Err`.
@@ -46,7 +51,11 @@ impl Postgres {
     /// # }
     /// ```
     ///
-    /// The level of isolation is the server's default. The ambient [`Deadline`] holds for the whole of it.
+    /// The level of isolation is the server's default. The ambient [`Deadline`] holds for the whole of it, but for the
+    /// `ROLLBACK` after the closure's own `Err`, which has the recycle timeout.
+    ///
+    /// Inside of the closure use `tx` alone, never the pool: it would run outside of the transaction, and as many such
+    /// closures as the pool has connections would all wait for one that none of them gives back.
     ///
     /// # Errors
     /// The closure's own; else see [`Error`]: [`Error::RolledBack`] if the closure swallowed a statement's failure, and
@@ -64,30 +73,22 @@ impl Postgres {
         let deadline = shared.deadline()?;
         shared.counters.transactions.fetch_add(1, Relaxed);
         let lease = shared.begin(deadline).await?;
-        let transaction = Transaction { shared, lease: &lease, health: AtomicU8::new(SOUND) };
-        let committing = AtomicBool::new(false);
-
-        let ended = within(deadline, async {
-            match work(&transaction).await {
-                Ok(value) => transaction.commit(&committing).await.map(|()| value).map_err(E::from),
-                Err(error) => {
-                    transaction.roll_back().await;
-                    Err(error)
-                }
+        let transaction =
+            Transaction { shared, lease: &lease, health: AtomicU8::new(SOUND), sent: AtomicBool::new(false) };
+        let result = match within(deadline, work(&transaction)).await {
+            Ok(Ok(value)) => transaction.commit(deadline).await.map(|()| value).map_err(E::from),
+            // The deadline has no part in this: it would cost the caller his own error, and has a limit of its own.
+            Ok(Err(error)) => {
+                transaction.roll_back().await;
+                Err(error)
             }
-        })
-        .await;
-
-        let Ok(result) = ended else {
-            // The lease goes here, and cancels what runs.
-            return Err(E::from(if committing.into_inner() {
-                Error::CommitUncertain { instance: shared.origin, cause: None }
-            } else {
-                shared.too_late(true)
-            }));
+            Err(_) => Err(E::from(transaction.too_late())),
         };
-        let fit = transaction.health.into_inner() != ABANDONED;
-        lease.settle(fit);
+        match transaction.health.into_inner() {
+            // What runs is cancelled.
+            LATE => drop(lease),
+            health => lease.settle(health < ABANDONED),
+        }
         result
     }
 }
@@ -101,7 +102,7 @@ impl Shared {
             let begun = within(deadline, lease.connection().client.batch_execute("BEGIN")).await;
             // Nothing is in the transaction yet, so nothing is sent as far as the caller is concerned.
             let error = match begun {
-                Err(_) => return Err(self.too_late(false)),
+                Err(_) => return Err(self.no_answer(false)),
                 Ok(Ok(())) => return Ok(lease),
                 Ok(Err(cause)) => Error::of_statement(self.origin, cause, false),
             };
@@ -128,8 +129,7 @@ impl Transaction<'_> {
         let parsed = self.shared.texts.parse(query.text()).map_err(wrong)?;
         let params = query.resolve(&parsed).map_err(wrong)?;
         self.shared.counters.queries.fetch_add(1, Relaxed);
-        let sent = AtomicBool::new(false);
-        let call = Call { origin, parsed: &parsed, params: &params, sent: &sent, in_transaction: true };
+        let call = Call { origin, parsed: &parsed, params: &params, sent: &self.sent, in_transaction: true };
 
         let unfinished = Unfinished(&self.health);
         let result = self.lease.connection().run(&call).await;
@@ -148,15 +148,38 @@ impl Transaction<'_> {
         self.health.fetch_max(to, Relaxed);
     }
 
-    async fn commit(&self, committing: &AtomicBool) -> Result<(), Error> {
+    /// The deadline passed before `COMMIT` was sent.
+    fn too_late(&self) -> Error {
+        let given_up = self.health.load(Relaxed) == ABANDONED;
+        self.worsen(LATE);
+        if given_up || self.sent.load(Relaxed) {
+            self.shared.no_answer(self.sent.load(Relaxed))
+        } else {
+            // The closure took its time, and the server was not even asked.
+            self.shared.origin.reject(Reason::DeadlineExceeded).into()
+        }
+    }
+
+    async fn commit(&self, deadline: Option<Deadline>) -> Result<(), Error> {
         let instance = self.shared.origin;
         if self.health.load(Relaxed) != SOUND {
             // Postgres would answer COMMIT with a silent ROLLBACK.
             self.roll_back().await;
             return Err(Error::RolledBack { instance });
         }
-        committing.store(true, Relaxed);
-        let Err(cause) = self.lease.connection().client.batch_execute("COMMIT").await else { return Ok(()) };
+        // A COMMIT that is sent too late could only be uncertain.
+        if earlier(deadline).is_some_and(|deadline| deadline.instant() <= Instant::now()) {
+            return Err(self.too_late());
+        }
+        let commit = self.lease.connection().client.batch_execute("COMMIT");
+        let cause = match within(deadline, commit).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(cause)) => cause,
+            Err(_) => {
+                self.worsen(LATE);
+                return Err(Error::CommitUncertain { instance, cause: None });
+            }
+        };
         match cause.as_db_error() {
             Some(error) if !is_fatal(error) && !leaves_open(error.code()) => {
                 Err(Error::Database { instance, cause, sent: true })

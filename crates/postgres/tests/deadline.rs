@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use buttress_core::{Deadline, Reason, Rejectable};
-use buttress_postgres::{Error, Postgres, PostgresConfig, Query};
-use buttress_testkit::TestDatabase;
+use buttress_postgres::{Error, Postgres, PostgresConfig, Query, QueryError};
+use buttress_testkit::{Fault, FaultProxy, TestDatabase};
 use support::{SLEEPING, figure, postgres, spy, until_backends};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
@@ -83,6 +83,100 @@ async fn the_whole_transaction_ends_with_the_deadline() {
     assert_eq!(rejected(&error), (Reason::DeadlineExceeded, true));
     until_backends(&spy, "true", 0).await;
     assert!(db.query(Query::new("select * from t")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_closures_own_error_is_kept_when_the_deadline_passes_during_the_rollback() {
+    let test = TestDatabase::new().await;
+    let proxy = FaultProxy::start(test.addr()).await;
+    let db = postgres(&test.url().replace(&test.addr().to_string(), &proxy.addr().to_string()), 1);
+    db.query(Query::new("create table t (id int)")).await.unwrap();
+    let deadline = Deadline::after(300 * MS);
+    let transaction = db.transaction(async |tx| {
+        tx.query(Query::new("insert into t values (1)")).await?;
+        proxy.set(Fault::Latency(500 * MS));
+        Err::<(), _>(tx.query(Query::new("select :mine")).await.unwrap_err())
+    });
+    let error = deadline.scope(transaction).await.unwrap_err();
+    assert!(matches!(&error, Error::Query { cause: QueryError::Missing(name), .. } if &**name == "mine"));
+    assert!(deadline.remaining().is_zero(), "the answer to ROLLBACK came after it");
+    assert_eq!((figure(&db, "discarded"), figure(&db, "cancelled")), (0.0, 0.0), "it was rolled back");
+    proxy.set(Fault::Pass);
+    assert!(db.query(Query::new("select * from t")).await.unwrap().is_empty());
+}
+
+/// Keeps the thread until the ambient deadline has passed, so that nothing else can notice it.
+fn past_the_deadline() {
+    assert!(Deadline::current().is_some());
+    while !Deadline::has_expired() {
+        std::hint::spin_loop();
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_not_sent_too_late() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    db.query(Query::new("create table t (id int)")).await.unwrap();
+    let transaction = db.transaction(async |tx| {
+        tx.query(Query::new("insert into t values (1)")).await?;
+        past_the_deadline();
+        Ok::<_, Error>(())
+    });
+    let error = Deadline::after(100 * MS).scope(transaction).await.unwrap_err();
+    assert_eq!(rejected(&error), (Reason::DeadlineExceeded, true));
+    assert_eq!(figure(&db, "cancelled"), 1.0);
+    assert!(db.query(Query::new("select * from t")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_transaction_that_sent_nothing_says_so() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    db.query(Query::new("select 1")).await.unwrap();
+    let idle = db.transaction(async |tx| {
+        assert!(tx.query(Query::new("select :id::int8").bind("id", "text")).await.is_err());
+        std::future::pending::<Result<(), Error>>().await
+    });
+    let error = Deadline::after(100 * MS).scope(idle).await.unwrap_err();
+    assert_eq!(rejected(&error), (Reason::DeadlineExceeded, false));
+    let busy = db.transaction(async |_| {
+        past_the_deadline();
+        Ok::<_, Error>(())
+    });
+    let error = Deadline::after(100 * MS).scope(busy).await.unwrap_err();
+    assert_eq!(rejected(&error), (Reason::DeadlineExceeded, false));
+}
+
+#[tokio::test]
+async fn a_call_that_is_moved_under_an_earlier_deadline_ends_with_it() {
+    let test = TestDatabase::new().await;
+    let (db, spy) = (postgres(&test.url(), 1), spy(test.config()).await);
+    for first in [None, Some(Deadline::after(Duration::from_secs(20)))] {
+        for in_transaction in [false, true] {
+            let mut call = Box::pin(async {
+                match in_transaction {
+                    false => db.query(sleeper()).await,
+                    true => db.transaction(async |tx| tx.query(sleeper()).await).await,
+                }
+            });
+            let begun = async {
+                tokio::select! {
+                    ended = &mut call => panic!("{ended:?}"),
+                    _ = until_backends(&spy, SLEEPING, 1) => {}
+                }
+            };
+            match first {
+                None => begun.await,
+                Some(first) => first.scope(begun).await,
+            }
+            let start = Instant::now();
+            let error = Deadline::after(100 * MS).scope(call).await.unwrap_err();
+            assert_eq!(rejected(&error), (Reason::DeadlineExceeded, true));
+            assert!((100 * MS..1000 * MS).contains(&start.elapsed()), "{:?}", start.elapsed());
+            until_backends(&spy, SLEEPING, 0).await;
+        }
+    }
 }
 
 #[tokio::test]

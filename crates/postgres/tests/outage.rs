@@ -4,12 +4,14 @@ mod support;
 
 use std::time::Duration;
 
-use buttress_core::{Classify, Deadline, Outcome};
-use buttress_postgres::{Error, Postgres, PostgresConfig, Query, SqlStateClassifier};
+use buttress_circuit_breaker::{CircuitBreakerLayer, State, Trip};
+use buttress_core::{Classify, Deadline, Outcome, Reason, Rejectable};
+use buttress_postgres::{ConnectError, Error, Postgres, PostgresConfig, Query, SqlStateClassifier};
 use buttress_testkit::{Fault, FaultProxy, PostgresServer, TestDatabase};
+use buttress_timeout::TimeoutLayer;
 use support::{SLEEPING, figure, postgres, spy, until_backends};
 use tokio::time::{Instant, sleep, timeout};
-use tower::ServiceExt;
+use tower::{Service, ServiceBuilder, ServiceExt};
 
 fn one() -> Query {
     Query::new("select 1")
@@ -154,6 +156,80 @@ async fn a_black_hole_ends_with_the_create_timeout() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     proxy.set(Fault::Pass);
     db.query(one()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_connecting_is_held_against_the_server_and_in_the_queue_is_not() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    proxy.set(Fault::BlackHole);
+    // The pool has one place: the first connects, the second waits behind it.
+    let connects = Deadline::after(Duration::from_millis(120)).scope(db.query(one()));
+    let waits = Deadline::after(Duration::from_millis(80)).scope(db.query(one()));
+    let start = Instant::now();
+    let (connects, waits) = tokio::join!(connects, waits);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+
+    let error = connects.unwrap_err();
+    let Error::Connect { cause: ConnectError::TimedOut(limit), .. } = error else { panic!("{error}") };
+    let expected = Duration::from_millis(60)..=Duration::from_millis(120);
+    assert!(expected.contains(&limit) && !error.sent(), "{error}");
+    assert!(is_failure(error));
+
+    assert_eq!(SqlStateClassifier.classify(&waits), Outcome::Ignored);
+    let error = waits.unwrap_err();
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::DeadlineExceeded));
+    assert!(!error.sent());
+
+    proxy.set(Fault::Pass);
+    db.query(one()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_answers_nothing_within_the_deadline_has_failed_though_nothing_was_sent() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    let soon = || Deadline::after(Duration::from_millis(80));
+    for transaction in [false, true] {
+        proxy.set(Fault::Pass);
+        db.query(one()).await.unwrap();
+        proxy.set(Fault::BlackHole);
+        let error = if transaction {
+            let never = db.transaction(async |_| -> Result<(), Error> { panic!("BEGIN was not answered") });
+            soon().scope(never).await.unwrap_err()
+        } else {
+            soon().scope(db.query(Query::new("select 'not prepared yet'"))).await.unwrap_err()
+        };
+        assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::TimedOut), "{error}");
+        assert!(!error.sent() && is_failure(error));
+    }
+}
+
+#[tokio::test]
+async fn a_breaker_opens_on_a_black_hole() {
+    let test = TestDatabase::new().await;
+    let (proxy, db) = through_a_proxy(&test).await;
+    proxy.set(Fault::BlackHole);
+    let breaker = |name| {
+        let trip = Trip::consecutive(3).unwrap();
+        CircuitBreakerLayer::builder(name).trip(trip).classify(SqlStateClassifier).build()
+    };
+    let patience = Duration::from_millis(50);
+
+    let (layer, by_hand) = (breaker("black_hole"), breaker("black_hole_transactions").breaker());
+    let by_layer = layer.breaker();
+    let mut service =
+        ServiceBuilder::new().layer(layer).layer(TimeoutLayer::new(patience)).service(db.clone());
+    for _ in 0..3 {
+        assert_eq!((by_layer.state(), by_hand.state()), (State::Closed, State::Closed));
+        service.ready().await.unwrap().call(one()).await.unwrap_err();
+        let transaction = async || {
+            let transaction = db.transaction(async |tx| tx.query(one()).await);
+            Deadline::after(patience).scope(transaction).await
+        };
+        by_hand.call_with(SqlStateClassifier, transaction).await.unwrap_err();
+    }
+    assert_eq!((by_layer.state(), by_hand.state()), (State::Open, State::Open));
 }
 
 #[tokio::test]

@@ -160,6 +160,22 @@ async fn what_the_server_says_is_shown_without_its_detail() {
 }
 
 #[tokio::test]
+async fn more_names_than_the_protocol_can_count_are_refused_before_anything_is_sent() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    let query = |names: i32| {
+        let rows = (0..names).map(|n| format!("(:p{n}::int)")).collect::<Vec<_>>().join(",");
+        let query = Query::new(format!("select count(*) from (values {rows}) v"));
+        (0..names).fold(query, |query, n| query.bind(format!("p{n}"), n))
+    };
+    let error = db.query(query(65_536)).await.unwrap_err();
+    assert!(matches!(error, Error::Query { cause: QueryError::TooManyNames(65_536), .. }), "{error}");
+    assert_eq!(figure(&db, "connections"), 0.0);
+    let most = db.query(query(65_535)).await.unwrap().one().unwrap();
+    assert_eq!(most.get::<i64>(0).unwrap(), 65_535);
+}
+
+#[tokio::test]
 async fn a_transaction_commits_or_rolls_back_also_in_a_spawned_task() {
     let test = TestDatabase::new().await;
     let db = postgres(&test.url(), 1);
@@ -270,6 +286,28 @@ async fn set_local_holds_for_its_transaction_and_set_is_refused() {
     assert_eq!(db.query(show()).await.unwrap().one().unwrap().get::<String>(0).unwrap(), before);
     let error = db.query(Query::new("set work_mem = '1MB'")).await.unwrap_err();
     assert!(matches!(error, Error::Query { cause: QueryError::SessionState("SET"), .. }), "{error}");
+
+    // The server takes the words that end with the transaction for names as well.
+    for name in ["local.tenant", "transaction.tenant", "constraints.tenant"] {
+        for text in [format!("set {name} = 'x'"), format!("set {name} to 'x'")] {
+            let error = db.query(Query::new(text)).await.unwrap_err();
+            assert!(matches!(error, Error::Query { cause: QueryError::SessionState("SET"), .. }), "{error}");
+        }
+        let set = Query::new("select current_setting(:name, true)").bind("name", name);
+        assert_eq!(db.query(set).await.unwrap().one().unwrap().get::<Option<&str>>(0).unwrap(), None);
+    }
+    db.transaction(async |tx| {
+        for text in [
+            "set transaction isolation level serializable",
+            "set local local.tenant = 'x'",
+            "set constraints all deferred",
+        ] {
+            tx.query(Query::new(text)).await?;
+        }
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

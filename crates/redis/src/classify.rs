@@ -7,14 +7,14 @@ use crate::error::Error;
 /// | result | outcome |
 /// |---|---|
 /// | an answer | `Success` |
-/// | [`Error::Rejected`] | its own, [`Rejected::outcome`]: a command timeout is a `Failure` |
+/// | [`Error::Rejected`] | its own, [`Rejected::outcome`]: a command timeout is a `Failure`, also of one that waited for a connection |
 /// | [`Error::Connection`] | `Failure` |
 /// | `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`, `READONLY`, `NOREPLICAS`, `MISCONF`, `MOVED`, `ASK` | `Failure`: it cannot serve now |
 /// | `BUSY`, `UNKILLABLE` | `Failure`: while a script runs, nobody is served |
 /// | `OOM` | `Failure`: no write is taken, and asking less soon does not help |
 /// | `TRYAGAIN` | `Throttled`: a slot is moving, again in a moment |
 /// | other errors of the server: `WRONGTYPE`, `NOSCRIPT`, `NOAUTH`, `ERR`, ... | `Ignored`: the caller's mistake |
-/// | [`Error::Decode`], [`Error::Unshareable`] | `Ignored`: the caller's mistake |
+/// | [`Error::Decode`], [`Error::Unshareable`], [`Error::InvalidName`] | `Ignored`: the caller's mistake |
 ///
 /// It says whether a command failed, not whether it may be repeated: that is for [`Error::sent`] and
 /// [`Command::is_repeatable`](crate::Command::is_repeatable).
@@ -49,7 +49,7 @@ fn of_error(error: &Error) -> Outcome {
             "TRYAGAIN" => Outcome::Throttled(None),
             _ => Outcome::Ignored,
         },
-        Error::Decode(_) | Error::Unshareable(_) => Outcome::Ignored,
+        Error::Decode(_) | Error::Unshareable(_) | Error::InvalidName => Outcome::Ignored,
     }
 }
 

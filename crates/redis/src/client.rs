@@ -12,7 +12,10 @@ use fred::{
 };
 use tower_service::Service;
 
-use crate::{command::Command, config::RedisConfig, error::Error, future::ResponseFuture, shared::Shared};
+use crate::{
+    command::Command, config::RedisConfig, connection::Connection, error::Error, future::ResponseFuture,
+    shared::Shared,
+};
 
 /// A Redis client as a tower `Service`: fred, with limits by default.
 ///
@@ -43,6 +46,9 @@ impl Redis {
         if let Err(rejected) = self.shared.check() {
             return ResponseFuture::refused(rejected.into());
         }
+        if !command.has_valid_name() {
+            return ResponseFuture::refused(Error::InvalidName);
+        }
         if let Some(name) = command.unshareable() {
             return ResponseFuture::refused(Error::Unshareable(name));
         }
@@ -50,7 +56,8 @@ impl Redis {
     }
 
     /// Says goodbye to the server: commands on their way are answered first, later ones are refused as closed. It takes
-    /// twice the command timeout at most, for all clones. What is unanswered by then is cut off.
+    /// twice the command timeout at most, for all clones: whoever calls it meanwhile waits for the same end. What is
+    /// unanswered by then is cut off. Dropping the future that came first cuts it off at once.
     pub async fn close(&self) {
         self.shared.close().await;
     }
@@ -104,6 +111,8 @@ impl Observe for Redis {
         let queued: usize = clients.iter().map(MetricsInterface::command_queue_len).sum();
         visit(Metric::new("connections", Figure::Gauge(connected as f64)));
         visit(Metric::new("commands_queued", Figure::Gauge(queued as f64)));
+        let in_flight: usize = self.shared.connections.iter().map(Connection::in_flight).sum();
+        visit(Metric::new("commands_in_flight", Figure::Gauge(in_flight as f64)));
         visit(Metric::new("connections_given_up", Figure::Counter(self.shared.given_up.load(Relaxed))));
         self.shared.origin.observe_rejections(visit);
     }

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
-use fred::types::{CustomCommand, Value};
+use fred::types::{ClusterHash, Value};
 
 use crate::{keys, repeat};
 
@@ -25,7 +25,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// A command of this name, which is one word: a subcommand is its first argument.
+    /// A command of this name, which is one word: a subcommand is its first argument. Any other name is refused as
+    /// [`Error::InvalidName`](crate::Error::InvalidName) when the command is to be sent.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         let mut name = name.into();
@@ -78,17 +79,21 @@ impl Command {
         &self.name
     }
 
+    /// The driver takes what stands behind a space for arguments, and the tables would not know the name.
+    pub(crate) fn has_valid_name(&self) -> bool {
+        !self.name.is_empty() && self.name.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+
     pub(crate) fn unshareable(&self) -> Option<&'static str> {
         repeat::unshareable(&self.name, &self.args)
     }
 
-    pub(crate) fn into_driver(self) -> (CustomCommand, Vec<Value>) {
-        let key = keys::position(&self.name, &self.args);
-        let command = match self.name {
-            Cow::Borrowed(name) => CustomCommand::new_static(name, key, false),
-            Cow::Owned(name) => CustomCommand::new(name, key, false),
-        };
-        (command, self.args)
+    pub(crate) fn key(&self) -> ClusterHash {
+        keys::position(&self.name, &self.args)
+    }
+
+    pub(crate) fn into_parts(self) -> (Cow<'static, str>, Vec<Value>) {
+        (self.name, self.args)
     }
 
     /// `GET key`: the value, or nil.

@@ -1,8 +1,14 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, UnresponsiveConfig,
+use fred::types::{
+    RespVersion,
+    config::{
+        Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, UnresponsiveConfig,
+    },
 };
+
+/// The system's option is a signed number of milliseconds, and refuses more.
+const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Where a Redis server is, and how much of everything a client may take. All but the URL has a default.
 #[derive(Clone)]
@@ -13,6 +19,7 @@ pub struct RedisConfig {
     pub(crate) command_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_queued: usize,
+    pub(crate) max_in_flight: usize,
     pub(crate) connections: usize,
     pub(crate) lazy: bool,
     reconnect: (Duration, Duration),
@@ -50,6 +57,7 @@ impl RedisConfig {
             command_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             max_queued: 10_000,
+            max_in_flight: 10_000,
             connections: 1,
             lazy: false,
             reconnect: (Duration::from_millis(100), Duration::from_secs(5)),
@@ -81,6 +89,14 @@ impl RedisConfig {
         self
     }
 
+    /// How many commands may be on their way on one connection: sent and not answered, those included that timed out,
+    /// until their late answer comes or the connection is made anew. More are refused at once; those that wait to be
+    /// sent by then still go. 10,000 by default; at least 1.
+    pub fn with_max_in_flight(mut self, count: usize) -> Self {
+        self.max_in_flight = count.max(1);
+        self
+    }
+
     /// The delays between attempts to reconnect, which never end: from `first`, doubling, up to `cap`, with jitter.
     /// 100 ms to 5 s by default; at least 1 ms.
     pub fn with_reconnect(mut self, first: Duration, cap: Duration) -> Self {
@@ -109,7 +125,9 @@ impl RedisConfig {
     }
 
     pub(crate) fn driver(&self) -> (Config, PerformanceConfig, ConnectionConfig) {
-        let config = Config { fail_fast: !self.lazy, ..self.driver.clone() };
+        // The driver swallows an error reply that is not UTF-8 where it speaks RESP2, and from then on gives every
+        // caller the next one's answer. With RESP3 such a reply ends the connection.
+        let config = Config { fail_fast: !self.lazy, version: RespVersion::RESP3, ..self.driver.clone() };
         let performance =
             PerformanceConfig { default_command_timeout: self.command_timeout, ..Default::default() };
         let mut connection = ConnectionConfig {
@@ -130,7 +148,7 @@ impl RedisConfig {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         {
             // A write that the peer never takes holds up the driver's task, and then nothing above can help.
-            connection.tcp.user_timeout = Some(self.silence());
+            connection.tcp.user_timeout = Some(self.silence().min(LONGEST_USER_TIMEOUT));
         }
         (config, performance, connection)
     }
@@ -168,6 +186,7 @@ impl fmt::Debug for RedisConfig {
             .field("command_timeout", &self.command_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("max_queued", &self.max_queued)
+            .field("max_in_flight", &self.max_in_flight)
             .field("reconnect", &self.reconnect)
             .field("connections", &self.connections)
             .field("lazy", &self.lazy)
@@ -251,9 +270,10 @@ mod tests {
         let config = config
             .with_command_timeout(Duration::ZERO)
             .with_connect_timeout(Duration::ZERO)
-            .with_max_queued(0);
+            .with_max_queued(0)
+            .with_max_in_flight(0);
         let config = config.with_connections(0).with_reconnect(Duration::ZERO, Duration::ZERO);
-        assert_eq!((config.max_queued, config.connections), (1, 1));
+        assert_eq!((config.max_queued, config.max_in_flight, config.connections), (1, 1, 1));
         assert_eq!(
             config.command_timeout,
             Duration::from_millis(1),

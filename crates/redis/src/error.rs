@@ -19,6 +19,8 @@ pub enum Error {
     Decode(&'static str),
     /// This command must not run on a connection that all callers share: it changes the connection, or waits on it.
     Unshareable(&'static str),
+    /// The command's name is empty, or is not one word of printable ASCII. It was not sent.
+    InvalidName,
 }
 
 /// An error that the server answered with.
@@ -67,7 +69,7 @@ impl Error {
     pub fn sent(&self) -> bool {
         match self {
             Self::Rejected(rejected) => rejected.sent(),
-            Self::Unshareable(_) => false,
+            Self::Unshareable(_) | Self::InvalidName => false,
             Self::Connection(_) | Self::Server(_) | Self::Decode(_) => true,
         }
     }
@@ -84,6 +86,9 @@ impl fmt::Display for Error {
                 f,
                 "redis: {command} would change or hold up the connection that all callers share; use a client of \
                  your own for it"
+            ),
+            Self::InvalidName => f.write_str(
+                "redis: a command's name is one word of printable ASCII; a subcommand is its first argument",
             ),
         }
     }

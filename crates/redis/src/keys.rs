@@ -1,6 +1,6 @@
 use fred::types::{ClusterHash, Value};
 
-use crate::repeat::is_word;
+use crate::repeat::{is_word, names_of_xread};
 
 /// Where a command's first key stands among its arguments: by it a cluster finds the node.
 pub(crate) fn position(name: &str, args: &[Value]) -> ClusterHash {
@@ -8,10 +8,13 @@ pub(crate) fn position(name: &str, args: &[Value]) -> ClusterHash {
         "EVAL" | "EVALSHA" | "EVAL_RO" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" => 2,
         "BITOP" | "LMPOP" | "MEMORY" | "OBJECT" | "SINTERCARD" | "XGROUP" | "XINFO" | "ZDIFF" | "ZINTER"
         | "ZINTERCARD" | "ZMPOP" | "ZUNION" => 1,
-        "XREAD" | "XREADGROUP" => match args.iter().position(|arg| is_word(arg, "STREAMS")) {
-            Some(streams) => streams + 1,
-            None => return ClusterHash::Random,
-        },
+        "XREAD" | "XREADGROUP" => {
+            let names = names_of_xread(name);
+            match args.iter().skip(names).position(|arg| is_word(arg, "STREAMS")) {
+                Some(streams) => names + streams + 1,
+                None => return ClusterHash::Random,
+            }
+        }
         // They have no key; what their first argument is must not choose the node.
         "PING" | "ECHO" | "INFO" | "TIME" | "DBSIZE" | "SCAN" | "KEYS" | "CONFIG" | "CLIENT" | "CLUSTER"
         | "COMMAND" | "SCRIPT" | "FUNCTION" | "ACL" | "PUBLISH" => return ClusterHash::Random,
@@ -36,6 +39,7 @@ mod tests {
             ("EVAL script", None),
             ("XREAD COUNT 2 STREAMS s1 s2 0 0", Some("s1")),
             ("XREADGROUP GROUP g c streams s >", Some("s")),
+            ("XREADGROUP GROUP streams streams COUNT 1 streams s >", Some("s")),
             ("OBJECT ENCODING k", Some("k")),
             ("ZUNION 2 a b", Some("a")),
             ("PING hello", None),

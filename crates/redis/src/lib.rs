@@ -5,12 +5,14 @@ mod classify;
 mod client;
 mod command;
 mod config;
+mod connection;
 mod error;
 mod future;
 mod keys;
 mod repeat;
 mod shared;
 mod silence;
+mod ticket;
 
 pub use fred::{
     self,

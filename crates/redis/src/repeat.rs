@@ -163,15 +163,27 @@ pub(crate) fn unshareable(name: &str, args: &[Value]) -> Option<&'static str> {
     }
     match name {
         // `BLOCK` stands before the keys.
-        "XREAD" if options_of_xread(args).any(|word| is_word(word, "BLOCK")) => Some("XREAD BLOCK"),
-        "XREADGROUP" if options_of_xread(args).any(|word| is_word(word, "BLOCK")) => Some("XREADGROUP BLOCK"),
-        "CLIENT" if args.first().is_some_and(|word| is_word(word, "REPLY")) => Some("CLIENT REPLY"),
+        "XREAD" if options_of_xread(name, args).any(|word| is_word(word, "BLOCK")) => Some("XREAD BLOCK"),
+        "XREADGROUP" if options_of_xread(name, args).any(|word| is_word(word, "BLOCK")) => {
+            Some("XREADGROUP BLOCK")
+        }
+        "CLIENT" => {
+            let of_connection =
+                [("REPLY", "CLIENT REPLY"), ("TRACKING", "CLIENT TRACKING"), ("CACHING", "CLIENT CACHING")];
+            let subcommand = args.first()?;
+            of_connection.into_iter().find(|(word, _)| is_word(subcommand, word)).map(|(_, full)| full)
+        }
         _ => None,
     }
 }
 
-fn options_of_xread(args: &[Value]) -> impl Iterator<Item = &Value> {
-    args.iter().take_while(|word| !is_word(word, "STREAMS"))
+fn options_of_xread<'a>(name: &str, args: &'a [Value]) -> impl Iterator<Item = &'a Value> {
+    args.iter().skip(names_of_xread(name)).take_while(|word| !is_word(word, "STREAMS"))
+}
+
+/// How many arguments come before the options: `XREADGROUP GROUP group consumer`, where the names are any words.
+pub(crate) fn names_of_xread(name: &str) -> usize {
+    if name == "XREADGROUP" { 3 } else { 0 }
 }
 
 pub(crate) fn is_word(arg: &Value, word: &str) -> bool {
@@ -238,8 +250,15 @@ mod tests {
         assert_eq!(known("BLPOP", "k 0"), Some("BLPOP"));
         assert_eq!(known("XREAD", "COUNT 1 block 0 STREAMS s $"), Some("XREAD BLOCK"));
         assert_eq!(known("XREAD", "STREAMS BLOCK $"), None, "a stream of that name");
+        assert_eq!(known("XREADGROUP", "GROUP g c BLOCK 0 STREAMS s >"), Some("XREADGROUP BLOCK"));
+        let odd_names = "GROUP STREAMS streams BLOCK 0 STREAMS s >";
+        assert_eq!(known("XREADGROUP", odd_names), Some("XREADGROUP BLOCK"), "a group of that name");
+        assert_eq!(known("XREADGROUP", "GROUP block BLOCK STREAMS s >"), None, "a group of that name");
         assert_eq!(known("CLIENT", "reply off"), Some("CLIENT REPLY"));
+        assert_eq!(known("CLIENT", "tracking on"), Some("CLIENT TRACKING"));
+        assert_eq!(known("CLIENT", "CACHING yes"), Some("CLIENT CACHING"));
         assert_eq!(known("CLIENT", "LIST"), None);
+        assert_eq!(known("CLIENT", ""), None);
         assert_eq!(known("GET", "MULTI"), None);
     }
 

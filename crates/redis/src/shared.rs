@@ -1,7 +1,7 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -10,16 +10,20 @@ use buttress_core::{Deadline, Origin, Reason, Rejected};
 use fred::{
     clients::{Client, Pool},
     error::{Error as DriverError, ErrorKind},
-    interfaces::{ClientLike, MetricsInterface},
-    types::{ConnectHandle, Resp3Frame, Value, config::Options},
+    interfaces::ClientLike,
+    types::{ConnectHandle, CustomCommand, Resp3Frame, Value, config::Options},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, timeout},
+};
 
 use crate::{
     command::Command,
     config::RedisConfig,
+    connection::Connection,
     error::{Error, ServerError},
-    silence::Silence,
+    ticket::Ticket,
 };
 
 /// How often a repeatable command is sent at most, in all.
@@ -30,18 +34,19 @@ pub(crate) struct Shared {
     pub(crate) origin: Origin,
     pub(crate) server: String,
     pub(crate) pool: Pool,
+    pub(crate) connections: Box<[Connection]>,
+    turn: AtomicUsize,
     command_timeout: Duration,
-    max_queued: usize,
-    silence: Silence,
     pub(crate) given_up: AtomicU64,
     closed: AtomicBool,
+    ended: OnceCell<()>,
     tasks: Mutex<Tasks>,
 }
 
 impl Shared {
     pub(crate) async fn connect(config: RedisConfig) -> Result<Arc<Self>, Error> {
         let (driver, performance, connection) = config.driver();
-        let clients = (0..config.connections)
+        let clients: Vec<_> = (0..config.connections)
             .map(|_| {
                 let (performance, connection) = (Some(performance.clone()), Some(connection.clone()));
                 Client::new(driver.clone(), performance, connection, Some(config.policy()))
@@ -50,12 +55,13 @@ impl Shared {
         let shared = Arc::new(Self {
             origin: Origin::new("redis", &config.name),
             server: config.server(),
+            connections: clients.iter().map(|client| Connection::new(client.clone(), &config)).collect(),
             pool: Pool::from_clients(clients)?,
+            turn: AtomicUsize::new(0),
             command_timeout: config.command_timeout,
-            max_queued: config.max_queued,
-            silence: Silence::new(config.silence()),
             given_up: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            ended: OnceCell::new(),
             tasks: Mutex::default(),
         });
         // From here on a failure, and a dropped future, end the tasks by dropping `shared`.
@@ -86,18 +92,18 @@ impl Shared {
         Ok(())
     }
 
-    fn client(&self) -> &Client {
-        match self.pool.clients() {
-            [only] => only,
-            _ => self.pool.next_connected(),
-        }
+    /// The next one that is up, in turn; the next one where none is.
+    fn connection(&self) -> &Connection {
+        let first = match self.connections.len() {
+            1 => 0,
+            count => self.turn.fetch_add(1, Relaxed) % count,
+        };
+        let (behind, ahead) = self.connections.split_at(first);
+        let up = ahead.iter().chain(behind).find(|connection| connection.client.is_connected());
+        up.unwrap_or(&self.connections[first])
     }
 
     pub(crate) async fn run(self: Arc<Self>, command: Command) -> Result<Value, Error> {
-        let client = self.client();
-        if client.command_queue_len() >= self.max_queued {
-            return Err(self.origin.reject(Reason::Overloaded).into());
-        }
         let remaining = Deadline::current().map(Deadline::remaining);
         let limited_by_deadline = remaining.is_some_and(|remaining| remaining < self.command_timeout);
         let limit = remaining.map_or(self.command_timeout, |remaining| remaining.min(self.command_timeout));
@@ -106,23 +112,39 @@ impl Shared {
         }
         let attempts = if command.is_repeatable() { ATTEMPTS } else { 1 };
         let options = Options { timeout: Some(limit), max_attempts: Some(attempts), ..Options::default() };
-        let (command, args) = command.into_driver();
-        match client.with_options(&options).custom_raw(command, args).await {
+        let key = command.key();
+        let (name, args) = command.into_parts();
+        let connection = self.connection();
+        let Some(ticket) = connection.admit(name) else {
+            return Err(self.origin.reject(Reason::Overloaded).into());
+        };
+        let unanswered = Arc::downgrade(&ticket);
+        let command = CustomCommand::new(ticket.into_name(), key, false);
+        match connection.client.with_options(&options).custom_raw(command, args).await {
             Ok(frame) => {
-                self.silence.broken();
+                connection.silence.broken();
                 answer(frame)
             }
-            Err(error) => Err(self.failure(client, &error, limited_by_deadline)),
+            Err(error) => Err(self.failure(connection, &unanswered, &error, limited_by_deadline)),
         }
     }
 
-    fn failure(&self, client: &Client, error: &DriverError, limited_by_deadline: bool) -> Error {
+    fn failure(
+        &self,
+        connection: &Connection,
+        unanswered: &Weak<Ticket>,
+        error: &DriverError,
+        limited_by_deadline: bool,
+    ) -> Error {
         match error.kind() {
             ErrorKind::Timeout => {
-                if client.is_connected() && self.silence.heard(Instant::now()) {
-                    self.give_up(client.clone());
+                let connected = connection.client.is_connected();
+                if connected && connection.silence.heard(unanswered, Instant::now()) {
+                    self.give_up(connection.client.clone());
                 }
-                let reason = if limited_by_deadline { Reason::DeadlineExceeded } else { Reason::TimedOut };
+                // Where the server is away, it is not for the caller's impatience that there was no answer.
+                let impatient = limited_by_deadline && connected;
+                let reason = if impatient { Reason::DeadlineExceeded } else { Reason::TimedOut };
                 self.origin.reject(reason).after_sending().into()
             }
             ErrorKind::Backpressure => self.origin.reject(Reason::Overloaded).into(),
@@ -146,9 +168,11 @@ impl Shared {
     }
 
     pub(crate) async fn close(&self) {
-        if self.closed.swap(true, Relaxed) {
-            return;
-        }
+        self.closed.store(true, Relaxed);
+        self.ended.get_or_init(|| self.end()).await;
+    }
+
+    async fn end(&self) {
         let mut tasks = std::mem::take(&mut *self.tasks());
         // Each has its time limit; what is not done by then is cut off when the tasks are dropped.
         let _ = timeout(self.command_timeout, self.pool.quit()).await;

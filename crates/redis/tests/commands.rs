@@ -88,6 +88,63 @@ async fn commands_that_would_change_the_shared_connection_are_refused() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_not_one_printable_word_is_refused_unsent() {
+    let server = RedisServer::start().await;
+    let redis = connect(&server).await;
+    redis.send(Command::set("k", "v")).await.unwrap();
+    for name in [
+        "",
+        " ",
+        "MULTI ",
+        "\nMULTI",
+        "multi\r\n",
+        "\tGET",
+        "CLIENT REPLY",
+        "CLIENT REPLY OFF",
+        "GET\0",
+        "GÉT",
+    ] {
+        let error = redis.send(Command::new(name).arg("OFF")).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidName) && !error.sent(), "{name:?}: {error:?}");
+        assert_eq!(KindClassifier.classify(&Err::<(), _>(error)), Outcome::Ignored);
+        let value: String = redis.send(Command::get("k")).await.unwrap().convert().unwrap();
+        assert_eq!(value, "v", "after {name:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_may_have_any_name_and_still_nobody_blocks_the_connection() {
+    let server = RedisServer::start().await;
+    let redis = connect(&server).await;
+    for group in ["STREAMS", "block"] {
+        let create = Command::new("XGROUP").args(["CREATE", "s", group, "$", "MKSTREAM"]);
+        redis.send(create).await.unwrap();
+        let read = Command::new("XREADGROUP").args(["GROUP", group, "streams"]);
+        let blocking = read.clone().args(["BLOCK", "5000", "STREAMS", "s", ">"]);
+        let error = redis.send(blocking).await.unwrap_err();
+        assert!(matches!(error, Error::Unshareable("XREADGROUP BLOCK")), "{error:?}");
+        assert_eq!(redis.send(read.args(["STREAMS", "s", ">"])).await.unwrap(), Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn maps_come_as_maps_and_scores_as_pairs() {
+    let server = RedisServer::start().await;
+    let redis = connect(&server).await;
+    redis.send(Command::new("HSET").args(["h", "a", "1"])).await.unwrap();
+    let map = redis.send(Command::new("HGETALL").arg("h")).await.unwrap();
+    assert!(map.is_map(), "{map:?}");
+    redis.send(Command::new("ZADD").args(["z", "1.5", "a", "2", "b"])).await.unwrap();
+    let range = Command::new("ZRANGE").args(["z", "0", "-1", "WITHSCORES"]);
+    let scores: Vec<(String, f64)> = redis.send(range).await.unwrap().convert().unwrap();
+    assert_eq!(scores, [("a".to_owned(), 1.5), ("b".to_owned(), 2.0)]);
+    redis.send(Command::new("SADD").args(["s", "m"])).await.unwrap();
+    let members: Vec<String> =
+        redis.send(Command::new("SMEMBERS").arg("s")).await.unwrap().convert().unwrap();
+    assert_eq!(members, ["m"]);
+}
+
+#[tokio::test]
 async fn many_tasks_share_one_connection_and_each_gets_its_own_answer() {
     let server = RedisServer::start().await;
     let redis = connect(&server).await;

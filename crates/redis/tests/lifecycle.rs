@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use buttress_core::{Reason, Rejectable};
-use buttress_redis::{Command, Error, Redis};
+use buttress_redis::{Command, Error, Redis, RedisConfig, Value};
 use buttress_testkit::{Fault, RedisServer};
 use support::{behind, config, connect, ms, until_answered};
 use tokio::time::{Instant, sleep};
@@ -42,6 +44,51 @@ async fn a_wrong_password_is_an_error_that_does_not_show_it() {
     let redis = Redis::connect(config(&url("right"))).await.unwrap();
     redis.send(Command::ping()).await.unwrap();
     assert!(!format!("{redis:?}").contains("right"), "{redis:?}");
+}
+
+#[tokio::test]
+async fn a_user_of_the_servers_acl_gets_in_by_name_and_password() {
+    let server = RedisServer::start().await;
+    let redis = connect(&server).await;
+    let user = Command::new("ACL").args(["SETUSER", "alice", "on", ">right", "~session:*", "+get", "+ping"]);
+    redis.send(user).await.unwrap();
+    let url = |user, password| format!("redis://{user}:{password}@{}", server.addr());
+    let alice = Redis::connect(config(&url("alice", "right"))).await.unwrap();
+    assert_eq!(alice.send(Command::get("session:7")).await.unwrap(), Value::Null);
+    let error = alice.send(Command::set("session:7", "v")).await.unwrap_err();
+    assert!(matches!(&error, Error::Server(error) if error.code() == "NOPERM"), "{error:?}");
+    for (user, password) in [("alice", "hunter2"), ("bob", "right")] {
+        let error = Redis::connect(config(&url(user, password))).await.unwrap_err();
+        assert!(matches!(&error, Error::Server(error) if error.code() == "WRONGPASS"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_time_limit_is_too_long_to_connect_with() {
+    let server = RedisServer::start().await;
+    for days in [1, 50, 365 * 300] {
+        let limit = Duration::from_secs(86_400 * days);
+        let config = RedisConfig::from_url(&server.url()).unwrap();
+        let redis = Redis::connect(config.with_command_timeout(limit)).await.unwrap();
+        redis.send(Command::ping()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_closes_second_waits_too() {
+    let server = RedisServer::start().await;
+    let (proxy, redis) = behind(&server).await;
+    proxy.set(Fault::Latency(ms(50)));
+    let running = tokio::spawn(redis.send(Command::incr("n")));
+    sleep(ms(10)).await;
+    let start = Instant::now();
+    let close = async || {
+        redis.close().await;
+        start.elapsed()
+    };
+    let (first, second) = tokio::join!(close(), close());
+    assert!(second >= ms(30) && first.abs_diff(second) < ms(20), "{first:?} {second:?}");
+    assert_eq!(running.await.unwrap().unwrap().convert::<i64>().unwrap(), 1);
 }
 
 #[tokio::test]

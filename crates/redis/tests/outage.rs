@@ -2,11 +2,14 @@
 
 mod support;
 
-use buttress_core::{Classify, Outcome, Reason, Rejectable};
+use buttress_circuit_breaker::{CircuitBreakerLayer, State, Trip};
+use buttress_core::{Classify, Deadline, Outcome, Reason, Rejectable};
 use buttress_redis::{Command, Error, KindClassifier, Redis, Value};
 use buttress_testkit::{Fault, FaultProxy, RedisServer};
+use buttress_timeout::TimeoutLayer;
 use support::{behind, config, connect, ms, until_answered};
 use tokio::time::{Instant, sleep};
+use tower::{Service, ServiceBuilder, ServiceExt};
 
 /// Sends a command whose answer is on its way when the connection breaks.
 async fn with_the_answer_cut_off(
@@ -106,6 +109,53 @@ async fn until_disconnected(redis: &Redis) {
         sleep(ms(10)).await;
     }
     panic!("still connected");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_the_server_is_away_is_a_failure_of_the_servers() {
+    let server = RedisServer::start().await;
+    let redis = connect(&server).await;
+    server.kill().await;
+    until_disconnected(&redis).await;
+    let start = Instant::now();
+    let result = Deadline::after(ms(80)).scope(redis.send(Command::get("k"))).await;
+    assert!((ms(75)..ms(250)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(KindClassifier.classify(&result), Outcome::Failure, "{result:?}");
+    let error = result.unwrap_err();
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::TimedOut));
+
+    let result = Deadline::after(ms(0)).scope(async { redis.send(Command::get("k")).await }).await;
+    assert_eq!(KindClassifier.classify(&result), Outcome::Ignored, "nothing was begun");
+    let error = result.unwrap_err();
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::DeadlineExceeded));
+    assert!(!error.sent());
+}
+
+#[tokio::test]
+async fn a_breaker_opens_while_the_server_is_away_or_hangs() {
+    let server = RedisServer::start().await;
+    for kill in [false, true] {
+        let redis = connect(&server).await;
+        let trip = Trip::consecutive(3).unwrap();
+        let layer = CircuitBreakerLayer::builder("away").trip(trip).classify(KindClassifier).build();
+        let breaker = layer.breaker();
+        let mut service =
+            ServiceBuilder::new().layer(layer).layer(TimeoutLayer::new(ms(50))).service(redis.clone());
+        if kill {
+            server.kill().await;
+            until_disconnected(&redis).await;
+        } else {
+            server.pause();
+        }
+        for _ in 0..3 {
+            assert_eq!(breaker.state(), State::Closed);
+            service.ready().await.unwrap().call(Command::get("k")).await.unwrap_err();
+        }
+        assert_eq!(breaker.state(), State::Open);
+        if !kill {
+            server.resume();
+        }
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::{
 /// tenth at most and by 64 x `ratio` for each thread.
 ///
 /// A clone is the same budget. All services of a layer share one; give the same to several layers, and they share it.
+/// It goes by one clock: in tests with paused clocks, each of which is a runtime's own, make one for each runtime.
 ///
 /// Neither [`deposit`](Self::deposit) nor [`withdraw`](Self::withdraw) takes a lock or allocates. They can be used
 /// without this crate's layer: count every call, ask before every repetition.

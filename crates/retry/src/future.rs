@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Classify, Rejectable};
+use buttress_core::{Classify, Deadline, Reason, Rejectable};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{ReplayRequest, rules::Course, service::Stripe};
@@ -41,7 +41,10 @@ pin_project! {
     enum State<F> {
         Calling { #[pin] future: F },
         Sleeping { #[pin] sleep: Sleep },
+        Yielding,
         Readying,
+        // Readying as well, where it had to wait under a deadline.
+        ReadyingUntil { #[pin] deadline: Sleep },
     }
 }
 
@@ -86,25 +89,45 @@ where
 impl<F> State<F> {
     #[cold]
     fn waiting(wait: Duration) -> Self {
-        if wait.is_zero() { Self::Readying } else { Self::Sleeping { sleep: sleep(wait) } }
+        if wait.is_zero() { Self::Yielding } else { Self::Sleeping { sleep: sleep(wait) } }
     }
 }
 
 impl<S, Req, C, P> ResponseFuture<S, Req, S::Future, C, P>
 where
     S: Service<Req>,
+    S::Error: Rejectable,
     P: ReplayRequest<Req>,
 {
     /// Waits until the next attempt can be made, and begins it. Apart, so that `poll` is short where all is well.
     #[cold]
     fn poll_call_again(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let mut this = self.project();
-        if let Project::Sleeping { sleep } = this.state.as_mut().project() {
-            ready!(sleep.poll(cx));
-            this.state.set(State::Readying);
+        match this.state.as_mut().project() {
+            Project::Sleeping { sleep } => {
+                ready!(sleep.poll(cx));
+                this.state.set(State::Readying);
+            }
+            // Calls that fail at once would otherwise keep the thread for as long as they are repeated.
+            Project::Yielding => {
+                this.state.set(State::Readying);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            _ => {}
         }
         let service = this.spare.as_mut().expect("kept together with the request");
-        ready!(service.poll_ready(cx))?;
+        let is_ready = service.poll_ready(cx)?.is_ready();
+        // By the clock and not by the timer alone: a readiness that uses up its task's cooperative budget at every poll
+        // would keep the timer from being looked at.
+        let too_late = Deadline::has_expired();
+        if !is_ready && !too_late {
+            ready!(poll_deadline(this.state.as_mut(), cx));
+        }
+        if !is_ready || too_late {
+            let rejected = this.stripe.rules.origin.reject(Reason::DeadlineExceeded);
+            return Poll::Ready(Err(rejected.into()));
+        }
         let request = this.kept.take().expect("asked for before the retry was counted");
         let Stripe { rules, requests } = &**this.stripe;
         if this.course.retried() < rules.retries {
@@ -113,5 +136,21 @@ where
         let future = service.call(request);
         this.state.set(State::Calling { future });
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Waits, while the spare is not ready, until the deadline that surrounds the call now.
+fn poll_deadline<F>(mut state: Pin<&mut State<F>>, cx: &mut Context<'_>) -> Poll<()> {
+    let Some(deadline) = Deadline::current().map(Deadline::instant) else {
+        state.set(State::Readying);
+        return Poll::Pending;
+    };
+    match state.as_mut().project() {
+        Project::ReadyingUntil { deadline: sleep } if sleep.deadline() == deadline => {}
+        _ => state.set(State::ReadyingUntil { deadline: sleep_until(deadline) }),
+    }
+    match state.project() {
+        Project::ReadyingUntil { deadline } => deadline.poll(cx),
+        _ => unreachable!("it was set"),
     }
 }

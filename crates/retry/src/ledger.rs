@@ -71,11 +71,9 @@ impl Ledger {
 
     #[cold]
     fn fold_up_to(&self, stripe: &Stripe, made: u64, slot: impl FnOnce() -> u64) {
-        let slot = slot();
-        let now_made = stripe.made.load(Relaxed);
-        // Its own call is made now: it stays in the stripe, under the slot that was just read. Those that others have
+        // Its own call is made now: it stays in the stripe, under the slot that is just read. Those that others have
         // added may have been made before the clock was read.
-        self.fold(stripe, slot, if now_made == made { made - 1 } else { now_made });
+        self.fold(stripe, slot(), |now_made| if now_made == made { made - 1 } else { now_made });
     }
 
     /// All calls ever counted.
@@ -109,7 +107,7 @@ impl Ledger {
         let first = (slot + 1).saturating_sub(SLOTS);
         for stripe in &self.stripes {
             if Mark::unpack(stripe.0.mark.load(Relaxed)).slot < slot {
-                self.fold(&stripe.0, slot, stripe.0.made.load(Relaxed));
+                self.fold(&stripe.0, slot, |made| made);
             }
         }
         let folded = self.calls.0.sum(first, slot);
@@ -120,9 +118,13 @@ impl Ledger {
         folded + gathered.sum::<u64>()
     }
 
-    /// Moves the calls of a stripe up to number `made` into the ring. Those after it were made in `slot` or later.
-    fn fold(&self, stripe: &Stripe, slot: u64, made: u64) {
+    /// Moves the calls of a stripe into the ring, up to the number that `up_to` makes of how many are made by now. Those
+    /// after it were made in `slot` or later.
+    fn fold(&self, stripe: &Stripe, slot: u64, up_to: impl FnOnce(u64) -> u64) {
+        // The mark first: a thread that is held up here then finds it moved, however far, and leaves it. The other way
+        // round, the mark could have moved on so far that the number seems to lie ahead of it.
         let word = stripe.mark.load(Acquire);
+        let made = up_to(stripe.made.load(Relaxed));
         let mark = Mark::unpack(word);
         // Whoever was faster has folded, and what it left was made after its reading of the clock.
         if mark.is_beyond(made) {
@@ -286,6 +288,21 @@ mod tests {
         assert_eq!(gathers(), 1);
         assert_eq!(ledger.calls(999), SLOTS);
         assert_eq!(ledger.made(), 2000);
+    }
+
+    /// So long that the number of the calls, as far as a mark keeps it, wraps.
+    #[test]
+    fn a_thread_that_is_held_up_while_it_folds_counts_nothing_twice() {
+        let ledger = Ledger::new(1);
+        let stripe = &ledger.stripes[0].0;
+        ledger.deposit(0, || 1);
+        for calls in [1_u64 << (MADE_BITS - 1), 1 << MADE_BITS] {
+            ledger.fold(stripe, 1, |made| {
+                (0..calls + 2 * MOST).for_each(|_| ledger.deposit(0, || 1));
+                made
+            });
+            assert_eq!(ledger.calls(1), ledger.made());
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    mem::replace,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
 };
 
-use buttress_core::{ByError, Classify, Metric, Observe, Origin, Rejectable, Value};
+use buttress_core::{ByError, Classify, Deadline, Metric, Observe, Origin, Reason, Rejectable, Value};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -48,7 +50,8 @@ impl<C> Retrier<C> {
     /// ```
     ///
     /// # Errors
-    /// The last error of `f`.
+    /// The last error of `f`; a `DeadlineExceeded` where the wait before an attempt took until the deadline although it
+    /// should have ended before.
     ///
     /// # Panics
     /// When it has to wait between attempts and there is no tokio runtime with a timer.
@@ -64,8 +67,15 @@ impl<C> Retrier<C> {
             let result = f().await;
             let Some(wait) = self.0.next(&result, &mut course, || true) else { return course.end(result) };
             drop(result);
-            if !wait.is_zero() {
-                sleep(wait).await;
+            // Calls that fail at once would otherwise keep the thread for as long as they are repeated.
+            if wait.is_zero() {
+                pending_once().await
+            } else {
+                sleep(wait).await
+            }
+            // The timer can be late where the runtime is busy.
+            if Deadline::has_expired() {
+                return course.end(Err(self.0.origin.reject(Reason::DeadlineExceeded).into()));
             }
         }
     }
@@ -85,8 +95,8 @@ impl<C> Clone for Retrier<C> {
 
 /// `calls`, which are those of all who share the budget; `retries`; how often a failure stood because of
 /// `attempts_exhausted`, `budget_exhausted`, `deadline_bound` (the wait would not have ended before the caller's deadline)
-/// or `hint_too_long` (the backend asked for more patience than the backoff has); and what is `available` in a limited
-/// budget.
+/// or `hint_too_long` (the backend asked for more patience than the backoff has); what is `available` in a limited
+/// budget; and the layer's own rejections.
 impl<C: Send + Sync> Observe for Retrier<C> {
     fn origin(&self) -> Origin {
         self.0.origin
@@ -105,5 +115,19 @@ impl<C: Send + Sync> Observe for Retrier<C> {
         if let Some(available) = self.0.budget.available(Instant::now()) {
             visit(Metric::new("available", Value::Gauge(available as f64)));
         }
+        self.0.origin.observe_rejections(visit);
     }
+}
+
+/// Lets the runtime do something else.
+async fn pending_once() {
+    let mut was_pending = false;
+    poll_fn(|cx| {
+        if replace(&mut was_pending, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -89,7 +89,12 @@ async fn a_success_allocates_nothing_and_a_call_that_is_repeated_once() {
     let layer = layer().backoff(Backoff::constant(Duration::ZERO));
     let mut service = layer.layer(inner);
     let mut cx = Context::from_waker(Waker::noop());
-    let mut call = |fails| assert!(pin!(service.call(fails)).poll(&mut cx).is_ready());
+    let mut call = |fails: bool| {
+        let mut call = pin!(service.call(fails));
+        // It yields before the second attempt.
+        assert_eq!(call.as_mut().poll(&mut cx).is_pending(), fails);
+        assert!(!fails || call.poll(&mut cx).is_ready());
+    };
     let counted = allocations(|| (0..200).for_each(|_| call(false)));
     assert_eq!(counted.count, 0);
     let counted = allocations(|| (0..50).for_each(|_| call(true)));

@@ -3,16 +3,22 @@
 mod script;
 
 use std::{
+    future::{Ready, ready},
     io,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Outcome, Reason, Rejectable, Rejected};
-use buttress_retry::RetryLayer;
+use buttress_core::{Backoff, Deadline, Observe, Origin, Outcome, Reason, Rejectable, Rejected};
+use buttress_retry::{Budget, RetryLayer};
 use buttress_timeout::TimeoutLayer;
 use script::{MS, Script, layer};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, advance, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
@@ -144,4 +150,138 @@ async fn an_attempt_that_timed_out_before_it_was_sent_is_repeated() {
     use Reason::TimedOut;
     let last = in_turn(&[(TimedOut, false), (TimedOut, false), (TimedOut, false)]).await;
     assert_eq!((last.reason(), last.sent()), (TimedOut, false));
+}
+
+/// Fails every call; a clone of it is ready only after a time.
+struct SlowToReady {
+    clone_after: Duration,
+    wait: Option<Pin<Box<Sleep>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Clone for SlowToReady {
+    fn clone(&self) -> Self {
+        let wait = Some(Box::pin(sleep(self.clone_after)));
+        Self { clone_after: self.clone_after, wait, calls: Arc::clone(&self.calls) }
+    }
+}
+
+impl Service<()> for SlowToReady {
+    type Response = ();
+    type Error = io::Error;
+    type Future = Ready<io::Result<()>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wait.as_mut().map_or(Poll::Ready(Ok(())), |wait| wait.as_mut().poll(cx).map(Ok))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        self.calls.fetch_add(1, Relaxed);
+        ready(Err(io::Error::other("it fails")))
+    }
+}
+
+fn slow_to_ready(seconds: u64) -> SlowToReady {
+    SlowToReady { clone_after: Duration::from_secs(seconds), wait: None, calls: Arc::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_readiness_is_not_awaited_past_the_deadline() {
+    let retry = layer("slow_to_ready").retries(1);
+    for (limit, calls) in [(1000, 1), (4999, 1), (5001, 2)] {
+        let (service, start) = (slow_to_ready(5), Instant::now());
+        let attempts = Arc::clone(&service.calls);
+        let mut service = retry.layer(service);
+        let call = async { service.ready().await?.call(()).await };
+        let error = Deadline::after(limit * MS).scope(call).await.unwrap_err();
+        assert_eq!(attempts.load(Relaxed), calls, "within {limit} ms");
+        if calls == 1 {
+            let rejected = error.rejected().unwrap();
+            assert_eq!((rejected.layer(), rejected.reason()), ("retry", Reason::DeadlineExceeded));
+            assert!(rejected.sent(), "the first attempt may have been carried out");
+            assert_eq!(start.elapsed(), limit * MS);
+        } else {
+            assert_eq!((error.to_string().as_str(), start.elapsed()), ("it fails", 5000 * MS));
+        }
+    }
+    let mut rejections = 0;
+    retry.retrier().observe(&mut |metric| rejections += u32::from(metric.name == "rejections"));
+    assert_eq!(rejections, 1);
+}
+
+/// Also one that was moved under it while it waited, and not one that was moved out of it.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_that_surrounds_the_wait_for_readiness_holds() {
+    let first_of = |first: u32, then: Option<u32>| async move {
+        let (service, start) = (slow_to_ready(5), Instant::now());
+        let mut service = layer("moved").retries(1).layer(service);
+        let mut call = Box::pin(service.ready().await.unwrap().call(()));
+        let poll_once = tokio::time::timeout(200 * MS, &mut call);
+        Deadline::at(start + first * MS).scope(poll_once).await.unwrap_err();
+        match then {
+            Some(then) => Deadline::at(start + then * MS).scope(call).await.unwrap_err(),
+            None => call.await.unwrap_err(),
+        };
+        start.elapsed()
+    };
+    assert_eq!(first_of(2000, Some(1000)).await, 1000 * MS);
+    assert_eq!(first_of(1000, Some(2000)).await, 2000 * MS);
+    assert_eq!(first_of(1000, None).await, 5000 * MS);
+}
+
+/// The clock jumps over the deadline while the call sleeps.
+#[tokio::test(start_paused = true)]
+async fn no_attempt_begins_after_the_deadline_when_the_timer_is_late() {
+    let retry = layer("late_timer");
+    let calls = AtomicUsize::new(0);
+    let attempt = || {
+        calls.fetch_add(1, Relaxed);
+        ready(Err::<(), _>(io::Error::other("it fails")))
+    };
+    let service = retry.layer(service_fn(|()| attempt()));
+    let stalled = async {
+        // Polled after the call, which sleeps 100 ms by then.
+        advance(Duration::from_secs(9)).await;
+    };
+    let call = Deadline::after(1000 * MS).scope(service.oneshot(()));
+    let error = tokio::join!(call, stalled).0.unwrap_err();
+    assert_eq!(error.rejected().map(|rejected| rejected.sent()), Some(true));
+    assert_eq!(calls.load(Relaxed), 1);
+
+    let retrier = retry.retrier();
+    let call = Deadline::after(1000 * MS).scope(retrier.call(attempt));
+    let error = tokio::join!(call, advance(Duration::from_secs(9))).0.unwrap_err();
+    assert_eq!(error.rejected().map(|rejected| rejected.sent()), Some(true));
+    assert_eq!(calls.load(Relaxed), 2);
+}
+
+#[tokio::test]
+async fn retries_without_a_wait_leave_time_for_others() {
+    let retry =
+        layer("no_wait").retries(1000).budget(Budget::unlimited()).backoff(Backoff::constant(Duration::ZERO));
+    let calls = AtomicUsize::new(0);
+    let attempt = || {
+        calls.fetch_add(1, Relaxed);
+        ready(Err::<(), _>(io::Error::other("it fails")))
+    };
+    // Each poll makes one attempt.
+    let service = retry.layer(service_fn(|()| attempt()));
+    let mut call = Box::pin(service.oneshot(()));
+    for polls in 1..=1000 {
+        let polled = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        assert_eq!(calls.load(Relaxed), polls);
+    }
+    call.await.unwrap_err();
+
+    calls.store(0, Relaxed);
+    let retrier = retry.retrier();
+    let mut call = Box::pin(retrier.call(attempt));
+    for polls in 1..=1000 {
+        let polled = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        assert_eq!(calls.load(Relaxed), polls);
+    }
+    call.await.unwrap_err();
+    assert_eq!(calls.load(Relaxed), 1001);
 }

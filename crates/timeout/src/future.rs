@@ -41,6 +41,8 @@ pin_project! {
             // None until the call has to wait: a timer costs more than all the rest.
             #[pin]
             timer: Option<Sleep>,
+            // Whether the timer is set to the layer's own limit, and not to a surrounding deadline.
+            own: bool,
         },
         Refused,
         Done,
@@ -49,7 +51,7 @@ pin_project! {
 
 impl<F> ResponseFuture<F> {
     pub(crate) const fn running(future: F, scope: Scope, origin: Origin) -> Self {
-        Self { state: State::Running { future, scope, timer: None }, origin }
+        Self { state: State::Running { future, scope, timer: None, own: false }, origin }
     }
 
     pub(crate) const fn refused(origin: Origin) -> Self {
@@ -68,15 +70,18 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let rejected = match this.state.as_mut().project() {
-            Project::Running { future, scope, timer } => {
+            Project::Running { future, scope, timer, own } => {
                 // Before the timer: an answer that is there wins.
                 match scope.enter(|| future.poll(cx)) {
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(owned(error, scope, *this.origin))),
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(owned(error, scope, timer.as_ref(), *own, *this.origin)));
+                    }
                     Poll::Ready(answer) => return Poll::Ready(answer),
                     Poll::Pending => {}
                 }
-                let deadline = ready!(poll_expired(scope, timer, cx));
-                this.origin.reject(reason(deadline)).after_sending()
+                ready!(poll_expired(scope, timer, own, cx));
+                let reason = if *own { Reason::TimedOut } else { Reason::DeadlineExceeded };
+                this.origin.reject(reason).after_sending()
             }
             Project::Refused => this.origin.reject(Reason::DeadlineExceeded),
             Project::Done => panic!("polled after it was done"),
@@ -89,67 +94,78 @@ where
 /// Whoever is inside and honours the deadline notices first that it has passed. Where it was this layer's own limit, it
 /// is this layer that gave the call up.
 #[cold]
-fn owned<Err: Rejectable>(error: Err, scope: &mut Scope, origin: Origin) -> Err {
+fn owned<Err: Rejectable>(
+    error: Err,
+    scope: &mut Scope,
+    timer: Pin<&Option<Sleep>>,
+    own: bool,
+    origin: Origin,
+) -> Err {
     let Some(rejected) = error.rejected() else { return error };
-    let deadline = fixed(scope, Instant::now);
-    if rejected.reason() != Reason::DeadlineExceeded
-        || deadline > Instant::now()
-        || reason(deadline) != Reason::TimedOut
-    {
+    if rejected.reason() != Reason::DeadlineExceeded {
+        return error;
+    }
+    let (deadline, own, _) = limit(scope, timer, own);
+    if !own || deadline > Instant::now() {
         return error;
     }
     let own = origin.reject(Reason::TimedOut);
     if rejected.sent() { own.after_sending().into() } else { own.into() }
 }
 
-/// Waits until the deadline of the scope, and says which it was.
+/// Waits until the deadline of the scope, and keeps in `own` whether that is the layer's own limit.
 fn poll_expired(
     scope: &mut Scope,
     mut timer: Pin<&mut Option<Sleep>>,
+    own: &mut bool,
     cx: &mut Context<'_>,
-) -> Poll<Instant> {
-    let set = timer.as_ref().as_pin_ref().map(|timer| timer.deadline());
-    let deadline = match set {
+) -> Poll<()> {
+    let (deadline, passed);
+    (deadline, *own, passed) = limit(scope, timer.as_ref(), *own);
+    match timer.as_mut().as_pin_mut() {
         None => {
-            let now = Instant::now();
-            let deadline = fixed(scope, || now);
             // A timer would take until the next millisecond to say so.
-            if deadline <= now {
-                return Poll::Ready(deadline);
+            if passed {
+                return Poll::Ready(());
             }
             timer.set(Some(sleep_until(deadline)));
-            deadline
         }
-        Some(set) => {
-            let deadline = fixed(scope, Instant::now);
-            // It has been moved under an earlier deadline.
-            if deadline < set
-                && let Some(timer) = timer.as_mut().as_pin_mut()
-            {
-                timer.reset(deadline);
-            }
-            deadline
-        }
-    };
+        // It has been moved under an earlier deadline.
+        Some(timer) if deadline < timer.deadline() => timer.reset(deadline),
+        Some(_) => {}
+    }
     if let Some(timer) = timer.as_pin_mut() {
         // A call that uses up its task's cooperative budget at every poll would otherwise keep the timer from being
         // looked at, for ever.
         ready!(pin!(unconstrained(timer)).poll(cx));
     }
-    Poll::Ready(deadline)
+    Poll::Ready(())
 }
 
-fn fixed(scope: &mut Scope, now: impl FnOnce() -> Instant) -> Instant {
-    scope.fix(now).expect("a scope of a limited length has an end").instant()
-}
-
-/// Whose deadline it was: the surrounding one, or the layer's own limit.
-fn reason(deadline: Instant) -> Reason {
-    // The layer around sees the first wait a moment after this one did, so its deadline is that much later although it
-    // is the one that was kept. tokio's timers do not tell instants within a millisecond apart.
-    const SAME: Duration = Duration::from_millis(1);
-    match Deadline::current() {
-        Some(surrounding) if surrounding.instant() <= deadline + SAME => Reason::DeadlineExceeded,
-        _ => Reason::TimedOut,
+/// When the call has to end, and whether that is the layer's own limit and not a surrounding deadline. Where the timer
+/// is set, it keeps what was found then: the call can have been moved out of the deadline that it keeps to. Where it is
+/// not, the last says whether the time is up already.
+fn limit(scope: &mut Scope, timer: Pin<&Option<Sleep>>, own: bool) -> (Instant, bool, bool) {
+    const LIMITED: &str = "a scope of a limited length has an end";
+    if let Some(timer) = timer.as_pin_ref() {
+        let deadline = scope.fix(Instant::now).expect(LIMITED).instant();
+        return (deadline, own && deadline >= timer.deadline(), false);
+    }
+    // The surrounding one first: should it begin to run here as well, then no later than the scope.
+    let surrounding = Deadline::current().map(Deadline::instant);
+    let now = Instant::now();
+    let mut asked_inside = true;
+    let begin = || {
+        asked_inside = false;
+        now
+    };
+    let deadline = scope.fix(begin).expect(LIMITED).instant();
+    // Where somebody inside began both by asking, the surrounding one began when he had returned.
+    let later = if asked_inside { Duration::from_millis(1) } else { Duration::ZERO };
+    match surrounding {
+        Some(surrounding) if surrounding <= deadline + later => {
+            (deadline.min(surrounding), false, surrounding.min(deadline) <= now)
+        }
+        _ => (deadline, true, deadline <= now),
     }
 }

@@ -64,9 +64,8 @@ fn naive(answer: u64, own: u64, surrounding: Option<u64>) -> (u64, Result<(), Re
     if answer == 0 || answer <= own.min(surrounding) {
         return (answer, Ok(()));
     }
-    // Deadlines within a tick of the timer are one.
-    if surrounding <= own + 1 {
-        (surrounding.min(own), Err(Reason::DeadlineExceeded))
+    if surrounding <= own {
+        (surrounding, Err(Reason::DeadlineExceeded))
     } else {
         (own, Err(Reason::TimedOut))
     }

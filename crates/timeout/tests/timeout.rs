@@ -288,3 +288,48 @@ async fn an_error_of_before_stays_what_it_is() {
     let rejected = rejection(TimeoutLayer::new(100 * MS).layer(refuses).oneshot(()).await);
     assert_eq!((rejected.layer(), rejected.reason()), ("limiter", Reason::DeadlineExceeded));
 }
+
+const fn us(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+/// Also where the timer, which counts milliseconds, cannot tell them apart.
+#[tokio::test(start_paused = true)]
+async fn the_earlier_deadline_is_the_reason_however_near_the_other_is() {
+    for (own, surrounding, reason) in [
+        (us(500), us(1400), Reason::TimedOut),
+        (us(1000), us(1001), Reason::TimedOut),
+        (us(1001), us(1000), Reason::DeadlineExceeded),
+        (us(1000), us(1000), Reason::DeadlineExceeded),
+    ] {
+        let service = TimeoutLayer::new(own).layer(service_fn(slow));
+        let rejected = rejection(Deadline::after(surrounding).scope(service.oneshot(9000)).await);
+        assert_eq!(rejected.reason(), reason, "{own:?} under {surrounding:?}");
+
+        let outer = TimeoutLayer::new(surrounding).named("outer");
+        let service = outer.layer(TimeoutLayer::new(own).named("inner").layer(service_fn(slow)));
+        let rejected = rejection(service.oneshot(9000).await);
+        let expected = if reason == Reason::TimedOut { "inner" } else { "outer" };
+        assert_eq!((rejected.name(), rejected.reason()), (expected, Reason::TimedOut));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_moved_out_of_a_deadline_keeps_it_and_its_reason() {
+    let polled_under = async |limit: u32, adapter: bool| {
+        let slow_or_adapter = service_fn(move |()| async move {
+            if adapter { gives_up_at_the_deadline(true).await } else { slow(9000).await }
+        });
+        let service = TimeoutLayer::new(1000 * MS).layer(slow_or_adapter);
+        let mut call = Box::pin(service.oneshot(()));
+        let start = Instant::now();
+        let once = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending()));
+        assert!(Deadline::after(limit * MS).scope(once).await);
+        let rejected = rejection(call.await);
+        (rejected.reason(), start.elapsed().as_millis())
+    };
+    for adapter in [false, true] {
+        assert_eq!(polled_under(100, adapter).await, (Reason::DeadlineExceeded, 100));
+        assert_eq!(polled_under(1500, adapter).await, (Reason::TimedOut, 1000));
+    }
+}

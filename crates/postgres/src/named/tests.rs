@@ -115,11 +115,21 @@ fn statements_that_outlive_the_call_are_refused() {
         "deallocate all",
         "prepare a as select 1",
         "listen a",
+        "set local.tenant = 'x'",
+        "set Transaction /**/ .x to 'x'",
+        "set constraints.x = 'x'",
+        "set local = 'x'",
+        "set local to 'x'",
+        "declare c cursor with hold for select 1",
+        "Declare \"for\" binary insensitive no scroll cursor With /**/ Hold for select 1",
     ] {
         assert!(matches!(parse(text), Err(QueryError::SessionState(_))), "{text}");
     }
     assert_eq!(parse("copy t from stdin"), Err(QueryError::Copy));
     for text in [
+        "declare c cursor for select 1",
+        "declare hold cursor without hold for select 'with hold' from with_hold",
+        "declare c cursor for with hold as (select 1) select * from hold",
         "set local statement_timeout = 0",
         "set transaction read only",
         "set constraints all deferred",
@@ -211,4 +221,11 @@ proptest! {
             prop_assert_eq!(quoted(&parsed.sql), quoted(&text));
         }
     }
+}
+
+#[test]
+fn there_are_as_many_names_as_the_protocol_can_count() {
+    let text = |names: usize| (0..names).map(|n| format!(":p{n},")).collect::<String>();
+    assert_eq!(parse(&text(65_535)).map(|parsed| parsed.names.len()), Ok(65_535));
+    assert_eq!(parse(&text(65_536)), Err(QueryError::TooManyNames(65_536)));
 }

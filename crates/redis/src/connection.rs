@@ -1,0 +1,47 @@
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use fred::{clients::Client, interfaces::MetricsInterface};
+
+use crate::{config::RedisConfig, silence::Silence, ticket::Ticket};
+
+/// One of the driver's clients, and what is known of the commands on it.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) silence: Silence,
+    unanswered: Arc<AtomicUsize>,
+    max_queued: usize,
+    max_in_flight: usize,
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client, config: &RedisConfig) -> Self {
+        Self {
+            client,
+            silence: Silence::new(config.silence()),
+            unanswered: Arc::default(),
+            max_queued: config.max_queued,
+            max_in_flight: config.max_in_flight,
+        }
+    }
+
+    /// A ticket for one more command; none where too many wait to be sent, or for their answer.
+    pub(crate) fn admit(&self, name: Cow<'static, str>) -> Option<Arc<Ticket>> {
+        let queued = self.client.command_queue_len();
+        if queued >= self.max_queued {
+            return None;
+        }
+        let (ticket, unanswered) = Ticket::new(name, &self.unanswered);
+        (unanswered.saturating_sub(queued) <= self.max_in_flight).then_some(ticket)
+    }
+
+    /// How many commands were sent and not answered, those included that nobody waits for any more.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.unanswered.load(Relaxed).saturating_sub(self.client.command_queue_len())
+    }
+}
