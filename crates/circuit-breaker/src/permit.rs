@@ -47,26 +47,34 @@ impl Admitted {
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         let Some(ticket) = self.ticket.take() else { return };
         let shared = &self.inner.shared;
-        let is_success = matches!(outcome, Outcome::Success);
-        if !(is_success && !shared.times_calls && shared.is_quiet_for(ticket, thread_number())) {
-            self.settle(ticket, outcome);
+        let mut now = None;
+        if matches!(outcome, Outcome::Success) {
+            let done = if shared.times_calls {
+                self.gather(ticket, &mut now)
+            } else {
+                shared.is_quiet_for(ticket, thread_number())
+            };
+            if done {
+                return;
+            }
         }
+        self.settle(ticket, outcome, now);
     }
 
+    /// The most that happens to most calls that are timed: they are gathered with others that were good and not slow.
     #[inline(never)]
-    fn settle(&self, ticket: Ticket, outcome: Outcome) {
-        let shared = &self.inner.shared;
-        let now = shared.times_calls.then(Instant::now);
+    fn gather(&self, ticket: Ticket, read: &mut Option<Instant>) -> bool {
+        let now = Instant::now();
+        *read = Some(now);
+        !self.took_long(now) && self.inner.shared.gather_good(thread_number(), ticket, now)
+    }
+
+    #[cold]
+    fn settle(&self, ticket: Ticket, outcome: Outcome, now: Option<Instant>) {
+        let now = if self.inner.shared.times_calls { now.or_else(|| Some(Instant::now())) } else { None };
         let slow = now.is_some_and(|now| self.took_long(now));
         let verdict = match outcome {
-            Outcome::Success => {
-                if let (Some(now), false) = (now, slow)
-                    && shared.gather_good(thread_number(), ticket, now)
-                {
-                    return;
-                }
-                Verdict::Good { slow }
-            }
+            Outcome::Success => Verdict::Good { slow },
             // Given up at the caller's deadline: the same as a call that an outer timeout drops.
             Outcome::Failure if Deadline::has_expired() => return self.give_up(ticket),
             Outcome::Failure | Outcome::Throttled(_) => Verdict::Bad { slow },
