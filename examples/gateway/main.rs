@@ -14,9 +14,12 @@
 
 mod app;
 
-use std::{env, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
-use tokio::{net::TcpListener, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 use self::app::{App, Settings};
@@ -35,6 +38,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), String> {
+    // From the beginning, so that there is no moment in which Ctrl-C would leave something behind.
+    let stopped = stopped().map_err(|error| format!("signals cannot be handled: {error}"))?;
     let address = variable("GATEWAY_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".into());
     let app = App::start(Settings {
         database_url: variable("DATABASE_URL")?,
@@ -54,7 +59,7 @@ async fn run() -> Result<(), String> {
     println!("  curl -i {url}/users/1/profile");
     println!("  curl -i {url}/healthz");
     axum::serve(listener, app.router())
-        .with_graceful_shutdown(stopped())
+        .with_graceful_shutdown(stopped)
         .await
         .map_err(|error| format!("the server failed: {error}"))?;
     app.close().await;
@@ -72,12 +77,13 @@ fn variable(name: &str) -> Result<Option<String>, String> {
 }
 
 /// Ctrl-C, or what a service manager sends.
-async fn stopped() {
-    let mut terminate =
-        signal::unix::signal(signal::unix::SignalKind::terminate()).expect("signals can be handled");
-    tokio::select! {
-        _ = signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-    println!("Stopping: requests on their way are finished first.");
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        println!("Stopping: requests on their way are finished first.");
+    })
 }
