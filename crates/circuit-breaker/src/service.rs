@@ -11,8 +11,8 @@ use crate::{Breaker, ResponseFuture, handle::Inner, permit::Admitted, published:
 pub struct CircuitBreaker<S, C = ByError> {
     inner: S,
     breaker: Breaker,
-    /// The same, at hand.
-    shared: &'static Inner,
+    /// The same, one pointer nearer.
+    lent: &'static Inner,
     classify: C,
     /// What `poll_ready` found, for `call` to say: one reading of the clock serves both.
     refusal: Option<Refusal>,
@@ -20,7 +20,7 @@ pub struct CircuitBreaker<S, C = ByError> {
 
 impl<S, C> CircuitBreaker<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, shared: breaker.inner(), breaker, classify, refusal: None }
+        Self { inner, lent: breaker.inner(), breaker, classify, refusal: None }
     }
 
     /// The handle of the breaker.
@@ -36,7 +36,7 @@ impl<S: Clone, C: Clone> Clone for CircuitBreaker<S, C> {
         Self {
             inner: self.inner.clone(),
             breaker: self.breaker.clone(),
-            shared: self.shared,
+            lent: self.lent,
             classify: self.classify.clone(),
             refusal: None,
         }
@@ -57,7 +57,7 @@ where
     /// waiting already when the breaker opens goes on waiting.) An error is judged and counted like a call's.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if self.shared.shared.admit_if_closed().is_none() && self.will_refuse() {
+        if self.lent.shared.admit_if_closed().is_none() && self.will_refuse() {
             return Poll::Ready(Ok(()));
         }
         match self.inner.poll_ready(cx) {
@@ -69,13 +69,13 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         if self.refusal.is_none()
-            && let Some(ticket) = self.shared.shared.admit_if_closed()
+            && let Some(ticket) = self.lent.shared.admit_if_closed()
         {
-            let admitted = Admitted::new(self.shared, ticket);
+            let admitted = Admitted::new(self.lent, ticket);
             return ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone());
         }
         match self.refuse_or_admit() {
-            Err(refusal) => ResponseFuture::refused(self.shared, refusal),
+            Err(refusal) => ResponseFuture::refused(self.lent, refusal),
             Ok(admitted) => {
                 ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone())
             }
@@ -88,7 +88,7 @@ where
 impl<S, C> CircuitBreaker<S, C> {
     #[inline(never)]
     fn will_refuse(&mut self) -> bool {
-        self.refusal = self.shared.shared.refusal(Instant::now);
+        self.refusal = self.lent.shared.refusal(Instant::now);
         self.refusal.is_some()
     }
 
@@ -96,7 +96,7 @@ impl<S, C> CircuitBreaker<S, C> {
     fn refuse_or_admit(&mut self) -> Result<Admitted, Refusal> {
         match self.refusal.take() {
             Some(refusal) => Err(refusal),
-            None => Admitted::admit(self.shared),
+            None => Admitted::admit(self.lent),
         }
     }
 
@@ -108,7 +108,7 @@ impl<S, C> CircuitBreaker<S, C> {
     {
         let result = Result::<Res, Err>::Err(error);
         let outcome = self.classify.classify(&result);
-        if let Ok(mut admitted) = Admitted::admit(self.shared) {
+        if let Ok(mut admitted) = Admitted::admit(self.lent) {
             admitted.finish(outcome);
         }
         let Err(error) = result else { unreachable!("it was made of an error") };

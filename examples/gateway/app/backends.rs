@@ -26,7 +26,10 @@ impl Backends {
                     let url = server.url();
                     (Some(server), Some(url), "a throw-away Postgres")
                 }
-                Err(_) => (None, None, "no database (set DATABASE_URL)"),
+                Err(error) => {
+                    tracing::warn!(%error, "no throw-away Postgres");
+                    (None, None, "no database (set DATABASE_URL)")
+                }
             },
             None => (None, None, "no database (set DATABASE_URL)"),
         };
@@ -37,7 +40,10 @@ impl Backends {
                     let url = server.url();
                     (Some(server), Some(url), "a throw-away Redis")
                 }
-                Err(_) => (None, None, "memory in place of Redis"),
+                Err(error) => {
+                    tracing::warn!(%error, "no throw-away Redis");
+                    (None, None, "memory in place of Redis")
+                }
             },
             None => (None, None, "memory in place of Redis"),
         };
