@@ -1,6 +1,8 @@
 //! The rows: one file a group, in the order of the table.
 
 mod breaker;
+mod bulkhead;
+mod hedge;
 mod physical;
 mod rate_limit;
 mod retry;
@@ -18,7 +20,16 @@ const FOR_EVER: Duration = Duration::from_secs(3_600);
 const UNREACHED: u32 = 1_000_000_000;
 
 pub(crate) fn rows() -> Vec<Row> {
-    [physical::rows(), breaker::rows(), timeout::rows(), retry::rows(), rate_limit::rows()].concat()
+    [
+        physical::rows(),
+        breaker::rows(),
+        timeout::rows(),
+        retry::rows(),
+        hedge::rows(),
+        rate_limit::rows(),
+        bulkhead::rows(),
+    ]
+    .concat()
 }
 
 #[cfg(test)]

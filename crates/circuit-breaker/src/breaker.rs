@@ -3,17 +3,21 @@
 //! ```text
 //!              a rate or a run of failures is reached
 //!   Closed ──────────────────────────────────────────▶ Open { until }
-//!      ▲                                                 │   ▲
-//!      │ all permitted probes succeeded,                 │   │ a probe failed,
-//!      │ or three leases without a verdict               │   │ or lost its lease
-//!      │                                     the first   ▼   │
-//!      └───────────────────────────────────── call ──▶ HalfOpen { probes }
-//!                                              after
-//!   Held { open } until reset()                until
+//!      ▲                                                 │   ▲   ▲
+//!      │ the ramp ends            the first call after   │   │   │ a rate or a run of failures
+//!      │                                        until    ▼   │   │ is reached again
+//!      │                              HalfOpen { probes } ───┘   │
+//!      │                                 │   a probe failed,     │
+//!      │   enough probes succeeded, or   │   or lost its lease   │
+//!      │   the longest time has passed   ▼                       │
+//!      └──────────────────────── Recovering { ramp } ────────────┘
+//!
+//!   Closed ◀──▶ Throttling { share }, with a throttle instead of a trip
+//!   Held until reset()
 //! ```
 //!
-//! Every transition begins a new epoch. A verdict carries the epoch in which its call was admitted, and one of an older
-//! epoch changes nothing.
+//! Every transition begins a new epoch, but for those between `Recovering`, `Closed` and `Throttling`, over which calls
+//! are counted on. A verdict carries the epoch in which its call was admitted, and one of an older epoch changes nothing.
 
 use std::{num::NonZeroU64, time::Duration};
 
@@ -21,83 +25,33 @@ use buttress_core::Delays;
 use tokio::time::Instant;
 
 use crate::{
-    config::Settings,
-    window::{Sliding, Tally, is_one_of},
+    meter::Meter,
+    probing::{Probed, Probing},
+    ramp::WHOLE,
+    settings::Settings,
+    shadow::{Candidate, Shadow},
+    state::{Hold, Part, State, Ticket, Transition, Verdict},
+    trip::{Policy, Trip},
+    window::{Buckets, Tally},
 };
-
-/// The state of a circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum State {
-    /// Calls go through and are counted.
-    Closed,
-    /// Calls are refused.
-    Open,
-    /// A few calls go through to find out whether the backend is back.
-    HalfOpen,
-    /// Calls are refused until [`reset`](crate::Breaker::reset).
-    ForcedOpen,
-    /// Calls go through and are counted, and nothing opens the breaker until [`reset`](crate::Breaker::reset).
-    ForcedClosed,
-}
-
-impl State {
-    /// The state as a word for logs: `closed`, `open`, `half_open`, `forced_open`, `forced_closed`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-            Self::ForcedOpen => "forced_open",
-            Self::ForcedClosed => "forced_closed",
-        }
-    }
-}
-
-/// The admission of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    /// From 1 on.
-    pub(crate) epoch: NonZeroU64,
-    /// The number of its lease, for a probe.
-    pub(crate) probe: Option<NonZeroU64>,
-}
-
-/// What became of a call, as far as the breaker cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Good {
-        slow: bool,
-    },
-    Bad {
-        slow: bool,
-    },
-    /// It tells nothing: the slot is given back.
-    None,
-}
-
-/// A change of state, with the figures that caused it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Transition {
-    pub(crate) from: State,
-    pub(crate) to: State,
-    pub(crate) tally: Tally,
-    pub(crate) consecutive: u64,
-    pub(crate) open_for: Option<Duration>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Machine {
     settings: Settings,
     phase: Phase,
     epoch: NonZeroU64,
-    window: Option<Sliding>,
-    consecutive: u64,
+    meter: Meter,
+    /// The candidate of the settings, and the own thresholds while they are only tried.
+    candidates: [Option<Candidate>; 2],
     open_for: Delays,
+    /// The backend asked to be left alone until then.
+    left_alone: Option<Instant>,
     /// How often it has opened.
     pub(crate) opened: u64,
+    transitions: u64,
     next_lease: NonZeroU64,
+    /// The length of a bucket as callers count them, two to this power of nanoseconds.
+    shift: u32,
 }
 
 #[derive(Debug)]
@@ -105,38 +59,36 @@ enum Phase {
     Closed,
     Open { until: Instant },
     HalfOpen(Probing),
-    Held { open: bool },
-}
-
-#[derive(Debug)]
-struct Probing {
-    since: Instant,
-    leases: Vec<Lease>,
-    succeeded: u32,
-}
-
-#[derive(Debug)]
-struct Lease {
-    number: NonZeroU64,
-    until: Instant,
+    Recovering { since: Instant, length: Duration },
+    Throttling { share: u32, lasted: bool },
+    Held(Hold),
 }
 
 impl Machine {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self {
+        let mut machine = Self {
             phase: Phase::Closed,
             epoch: NonZeroU64::MIN,
-            window: settings.trip.rates.map(|rates| Sliding::new(rates.window)),
-            consecutive: 0,
+            meter: Meter::new(settings.policy),
+            candidates: [settings.shadow.map(|trip| Candidate::new(trip, settings.open_for)), None],
             open_for: settings.open_for.delays(),
+            left_alone: None,
             opened: 0,
+            transitions: 0,
             next_lease: NonZeroU64::MIN,
+            shift: 0,
             settings,
-        }
+        };
+        machine.shift = machine.buckets().map_or(0, Buckets::shift);
+        machine
     }
 
     pub(crate) const fn epoch(&self) -> NonZeroU64 {
         self.epoch
+    }
+
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(crate) const fn state(&self) -> State {
@@ -144,203 +96,365 @@ impl Machine {
             Phase::Closed => State::Closed,
             Phase::Open { .. } => State::Open,
             Phase::HalfOpen(_) => State::HalfOpen,
-            Phase::Held { open: true } => State::ForcedOpen,
-            Phase::Held { open: false } => State::ForcedClosed,
+            Phase::Recovering { .. } => State::Recovering,
+            Phase::Throttling { .. } => State::Throttling,
+            Phase::Held(Hold::Open) => State::ForcedOpen,
+            Phase::Held(Hold::Closed) => State::ForcedClosed,
+            Phase::Held(Hold::MetricsOnly) => State::MetricsOnly,
         }
+    }
+
+    /// The shortest buckets of the windows of time; none where there are none.
+    pub(crate) fn buckets(&self) -> Option<Buckets> {
+        let policies = self.candidates.iter().flatten().map(Candidate::policy);
+        let windows = policies.chain([self.settings.policy]).filter_map(Policy::window);
+        windows.filter_map(Buckets::of_window).min_by_key(|buckets| buckets.shift())
+    }
+
+    /// Whether a call's duration is wanted whatever becomes of it.
+    pub(crate) fn times_calls(&self) -> bool {
+        let mut policies = self.candidates.iter().flatten().map(Candidate::policy);
+        self.settings.policy.times_calls() || policies.any(Policy::times_calls)
+    }
+
+    /// How many good calls may be counted late, together.
+    pub(crate) fn room(&self, most: u64) -> u64 {
+        if self.candidates.iter().flatten().any(|candidate| !candidate.is_closed()) {
+            return 1;
+        }
+        let policies = self.candidates.iter().flatten().map(Candidate::policy);
+        let room = |policy: Policy| policy.window().map_or(1, |window| window.room(most));
+        policies.chain([self.settings.policy]).map(room).min().unwrap_or(1)
     }
 
     /// Whether a good call would change nothing, so that it need not be told.
     pub(crate) fn is_quiet(&self) -> bool {
         matches!(self.phase, Phase::Closed)
-            && self.consecutive == 0
-            && self.window.as_ref().is_none_or(Sliding::is_full_of_successes)
+            && self.meter.is_quiet()
+            && self.candidates.iter().flatten().all(Candidate::is_quiet)
     }
 
     /// When a call has a chance: the end of the open time, or of the next lease where every probe is out.
     pub(crate) fn refuses_until(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Open { until } => Some(*until),
-            Phase::HalfOpen(probing) if probing.is_full(self.settings.probes.permitted) => {
-                probing.next_expiry()
+            Phase::HalfOpen(probing) if probing.is_full(&self.settings.probes) => probing.next_expiry(),
+            _ => None,
+        }
+    }
+
+    /// What part of the calls is admitted, where that is not all or none.
+    pub(crate) const fn part(&self) -> Option<Part> {
+        match self.phase {
+            Phase::Recovering { since, length } => {
+                Some(Part::Growing { since, length, from: self.settings.ramp.first_share() })
             }
+            Phase::Throttling { share, .. } => Some(Part::Share(share)),
             _ => None,
         }
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.window.as_ref().map(Sliding::tally).unwrap_or_default()
+        self.meter.tally()
     }
 
     pub(crate) const fn consecutive(&self) -> u64 {
-        self.consecutive
+        self.meter.consecutive()
     }
 
-    /// Admits a call, or says until when calls are refused (`None`: until somebody resets it).
-    pub(crate) fn admit(&mut self, now: Instant) -> (Result<Ticket, Option<Instant>>, Option<Transition>) {
-        let mut transition = None;
+    /// What the candidate would have done; the own thresholds, where they are only tried.
+    pub(crate) fn shadow(&self) -> Option<Shadow> {
+        let [candidate, own] = &self.candidates;
+        own.as_ref().or(candidate.as_ref()).map(Candidate::report)
+    }
+
+    /// Takes what has changed by time alone.
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<Transition> {
         match &self.phase {
+            Phase::Recovering { since, length } if now >= *since + *length => {
+                self.open_for = self.settings.open_for.delays();
+                Some(self.go_on_counting(Phase::Closed))
+            }
+            Phase::Throttling { .. } => self.throttle(),
+            _ => None,
+        }
+    }
+
+    /// Admits a call, or says until when calls are refused (`None`: until somebody resets it). Which share of the calls
+    /// comes here, where only a part is admitted, is for the caller.
+    pub(crate) fn admit(&mut self, now: Instant) -> (Result<Ticket, Option<Instant>>, Option<Transition>) {
+        let transition = match &self.phase {
             Phase::Open { until } if now >= *until => {
-                let probing = Probing { since: now, leases: Vec::new(), succeeded: 0 };
-                transition = Some(self.enter(Phase::HalfOpen(probing), None));
+                Some(self.enter(Phase::HalfOpen(Probing::new(now)), None))
             }
             Phase::HalfOpen(probing) if probing.next_expiry().is_some_and(|until| now >= until) => {
-                transition = Some(self.open(now));
+                Some(self.open(now))
             }
-            Phase::HalfOpen(probing) if now >= probing.since + 3 * self.settings.probes.lease => {
-                transition = Some(self.close());
+            Phase::HalfOpen(probing) if probing.lasts(now) >= self.settings.probes.longest => {
+                Some(self.recover(now))
             }
-            _ => {}
-        }
+            _ => self.tick(now),
+        };
         let epoch = self.epoch;
-        let result = match &mut self.phase {
-            Phase::Closed | Phase::Held { open: false } => Ok(Ticket { epoch, probe: None }),
-            Phase::Held { open: true } => Err(None),
+        let result = match &self.phase {
             Phase::Open { until } => Err(Some(*until)),
-            Phase::HalfOpen(probing) if probing.is_full(self.settings.probes.permitted) => {
-                Err(probing.next_expiry())
-            }
-            Phase::HalfOpen(probing) => {
-                let number = self.next_lease;
-                self.next_lease = number.saturating_add(1);
-                probing.leases.push(Lease { number, until: now + self.settings.probes.lease });
-                Ok(Ticket { epoch, probe: Some(number) })
+            Phase::Held(Hold::Open) => Err(None),
+            Phase::HalfOpen(probing) if probing.is_full(&self.settings.probes) => Err(probing.next_expiry()),
+            Phase::HalfOpen(_) => Ok(Ticket { epoch, probe: Some(self.lease(now)) }),
+            Phase::Closed | Phase::Recovering { .. } | Phase::Throttling { .. } | Phase::Held(_) => {
+                Ok(Ticket { epoch, probe: None })
             }
         };
         (result, transition)
     }
 
+    fn lease(&mut self, now: Instant) -> NonZeroU64 {
+        let number = self.next_lease;
+        self.next_lease = number.saturating_add(1);
+        if let Phase::HalfOpen(probing) = &mut self.phase {
+            probing.lend(number, now + self.settings.probes.lease);
+        }
+        number
+    }
+
     /// Takes the verdict on a probe.
     pub(crate) fn judge(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) -> Option<Transition> {
-        let permitted = self.settings.probes.permitted;
         let Phase::HalfOpen(probing) = &mut self.phase else { return None };
         if ticket.epoch != self.epoch {
             return None;
         }
-        let lease = probing.leases.iter().position(|lease| Some(lease.number) == ticket.probe)?;
-        let lease = probing.leases.swap_remove(lease);
-        match verdict {
-            // Nobody came by when the lease ended, or this would be of an older epoch.
-            _ if now >= lease.until => Some(self.open(now)),
-            Verdict::Good { slow } if !(slow && self.settings.times_calls()) => {
-                probing.succeeded += 1;
-                (probing.succeeded >= permitted).then(|| self.close())
-            }
-            Verdict::Good { .. } | Verdict::Bad { .. } => Some(self.open(now)),
-            Verdict::None => None,
+        let slow_is_bad = self.settings.policy.times_calls();
+        let transition = match probing.judge(ticket.probe?, verdict, slow_is_bad, now)? {
+            Probed::Failed => Some(self.open(now)),
+            Probed::Succeeded(n) => (n >= self.settings.probes.successes).then(|| self.recover(now)),
+            Probed::Nothing => None,
+        };
+        if let Some(one) = verdict.tally() {
+            self.try_out(one, || now);
         }
+        transition
     }
 
-    /// Adds calls that ended in that bucket of time to a window of time. [`count`](Self::count) must follow.
+    /// Adds calls that ended in that bucket of time to windows of time. [`count`](Self::count) must follow.
     pub(crate) fn add_to_bucket(&mut self, bucket: u64, ended: Tally) {
-        if !self.counts() {
-            return;
+        if self.counts() {
+            self.meter.add_to_bucket(bucket, self.shift, ended);
         }
-        if let Some(Sliding::Time(window)) = &mut self.window {
-            window.add(bucket, ended);
+        for candidate in self.candidates.iter_mut().flatten().filter(|candidate| candidate.is_closed()) {
+            candidate.meter().add_to_bucket(bucket, self.shift, ended);
         }
     }
 
     /// Takes calls that ended since the last ones, the last of them a bad one if there was any.
-    pub(crate) fn count(&mut self, ended: Tally, now: impl FnOnce() -> Instant) -> Option<Transition> {
+    pub(crate) fn count(&mut self, ended: Tally, now: impl Fn() -> Instant) -> Option<Transition> {
         if !self.counts() {
             return None;
         }
-        if let Some(Sliding::Calls(window)) = &mut self.window {
-            window.add(ended);
+        self.try_out(ended, &now);
+        self.meter.count(ended);
+        match self.phase {
+            Phase::Closed | Phase::Throttling { .. }
+                if matches!(self.settings.policy, Policy::Throttle(_)) =>
+            {
+                self.throttle()
+            }
+            // Only what is bad can open it: a success never makes a rate reach its threshold.
+            Phase::Closed | Phase::Recovering { .. } if !ended.is_clean() && self.meter.is_tripped() => {
+                Some(self.open(now()))
+            }
+            _ => None,
         }
-        if ended.calls > ended.failed {
-            let at_the_end = |i: &u64| is_one_of(ended.failed, *i, ended.calls);
-            self.consecutive = (0..ended.calls).rev().take_while(at_the_end).count() as u64;
-        } else {
-            self.consecutive += ended.failed;
+    }
+
+    fn try_out(&mut self, ended: Tally, now: impl Fn() -> Instant) {
+        let (successes, open_for) = (self.settings.probes.successes, self.settings.open_for);
+        for candidate in self.candidates.iter_mut().flatten() {
+            candidate.count(ended, successes, open_for, &now);
         }
-        // Only what is bad can open it: a success never makes a rate reach its threshold.
-        (!ended.is_clean() && matches!(self.phase, Phase::Closed) && self.is_tripped())
-            .then(|| self.open(now()))
     }
 
     const fn counts(&self) -> bool {
-        matches!(self.phase, Phase::Closed | Phase::Held { open: false })
-    }
-
-    fn is_tripped(&self) -> bool {
-        let trip = self.settings.trip;
-        if trip.consecutive.is_some_and(|n| self.consecutive >= u64::from(n)) {
-            return true;
+        match self.phase {
+            Phase::Closed | Phase::Recovering { .. } | Phase::Throttling { .. } => true,
+            Phase::Held(hold) => !matches!(hold, Hold::Open),
+            Phase::Open { .. } | Phase::HalfOpen(_) => false,
         }
-        let tally = self.tally();
-        trip.rates.is_some_and(|rates| {
-            tally.calls >= u64::from(rates.min_calls)
-                && (rates.failed.is_reached(tally.failed, tally.calls)
-                    || rates.slow.is_some_and(|slow| slow.is_reached(tally.slow, tally.calls)))
-        })
     }
 
-    /// Moves the window of time on, for a reader of the figures.
+    /// Looks what share is to be admitted. It goes on for one bucket after everything was, else a backend on the border
+    /// would be told of at every call.
+    fn throttle(&mut self) -> Option<Transition> {
+        let Policy::Throttle(throttle) = self.settings.policy else { return None };
+        let share = throttle.share(self.meter.tally());
+        match self.phase {
+            Phase::Closed if share < WHOLE => {
+                Some(self.go_on_counting(Phase::Throttling { share, lasted: false }))
+            }
+            Phase::Throttling { lasted: true, .. } if share == WHOLE => {
+                Some(self.go_on_counting(Phase::Closed))
+            }
+            Phase::Throttling { .. } => {
+                self.phase = Phase::Throttling { share, lasted: false };
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Moves windows of time on.
     pub(crate) fn advance(&mut self, bucket: u64) {
-        if let Some(Sliding::Time(window)) = &mut self.window {
-            window.advance(bucket);
+        self.meter.advance(bucket, self.shift);
+        for candidate in self.candidates.iter_mut().flatten() {
+            candidate.meter().advance(bucket, self.shift);
+        }
+        if let Phase::Throttling { lasted, .. } = &mut self.phase {
+            *lasted = true;
         }
     }
 
-    /// Holds it open or closed until [`reset`](Self::reset).
-    pub(crate) fn hold(&mut self, open: bool) -> Transition {
-        self.enter(Phase::Held { open }, None)
+    /// The backend asks to be left alone until then.
+    pub(crate) fn leave_alone(&mut self, until: Instant) {
+        self.left_alone = self.left_alone.max(Some(until));
+    }
+
+    /// Opens it for as long as the backend asked for, if it is of that epoch.
+    pub(crate) fn obey(&mut self, ticket: Ticket, now: Instant) -> Option<Transition> {
+        let counts =
+            matches!(self.phase, Phase::Closed | Phase::Recovering { .. } | Phase::Throttling { .. });
+        let until = self.left_alone.filter(|until| *until > now)?;
+        (counts && ticket.epoch == self.epoch).then(|| self.open_until(until, now))
+    }
+
+    /// Works by other settings from now on: what was counted, and what is, live on.
+    pub(crate) fn configure(&mut self, settings: Settings, now: Instant) -> Option<Transition> {
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.open_for != settings.open_for {
+            self.open_for = settings.open_for.delays();
+        }
+        if before.policy != settings.policy {
+            self.meter.change(settings.policy);
+        }
+        let [candidate, own] = &mut self.candidates;
+        let replace = |candidate: &mut Option<Candidate>, trip: Option<Trip>| {
+            if candidate.as_ref().zip(trip).is_none_or(|(before, trip)| !before.is_of(trip)) {
+                *candidate = trip.map(|trip| Candidate::new(trip, settings.open_for));
+            }
+        };
+        replace(candidate, settings.shadow);
+        if own.is_some() {
+            replace(own, settings.policy.trip());
+        }
+        self.shift = self.buckets().map_or(0, Buckets::shift);
+        if self.counts() {
+            // Calls that run were admitted by those who count otherwise: another window, another way to time.
+            self.epoch = self.epoch.saturating_add(1);
+        }
+        match &self.phase {
+            Phase::HalfOpen(probing) if probing.succeeded() >= settings.probes.successes => {
+                Some(self.recover(now))
+            }
+            Phase::Throttling { .. } if settings.policy.trip().is_some() => {
+                Some(self.go_on_counting(Phase::Closed))
+            }
+            _ => None,
+        }
+    }
+
+    /// Holds it until [`reset`](Self::reset).
+    pub(crate) fn hold(&mut self, hold: Hold) -> Transition {
+        let own = self.settings.policy.trip().filter(|_| hold == Hold::MetricsOnly);
+        self.candidates[1] = own.map(|trip| Candidate::new(trip, self.settings.open_for));
+        self.shift = self.buckets().map_or(0, Buckets::shift);
+        self.enter(Phase::Held(hold), None)
     }
 
     /// Opens it for that long, whatever was counted; not while it is held.
     pub(crate) fn isolate(&mut self, length: Duration, now: Instant) -> Option<Transition> {
-        let is_held = matches!(self.phase, Phase::Held { .. });
+        let is_held = matches!(self.phase, Phase::Held(_));
         (!is_held).then(|| self.enter(Phase::Open { until: later(now, length) }, Some(length)))
     }
 
     /// Closes it and forgets what was counted.
     pub(crate) fn reset(&mut self) -> Transition {
-        self.close()
+        self.open_for = self.settings.open_for.delays();
+        self.left_alone = None;
+        self.candidates[1] = None;
+        self.enter(Phase::Closed, None)
     }
 
-    /// Closes it and forgets everything.
+    /// As good as new.
     pub(crate) fn renew(&mut self) {
-        self.close();
+        self.reset();
         self.opened = 0;
+        self.transitions = 0;
+        self.candidates[0] = self.settings.shadow.map(|trip| Candidate::new(trip, self.settings.open_for));
     }
 
     fn open(&mut self, now: Instant) -> Transition {
         let length = self.open_for.next().unwrap_or(self.settings.open_for.cap());
-        self.opened += 1;
-        self.enter(Phase::Open { until: later(now, length) }, Some(length))
+        let until = later(now, length).max(self.left_alone.unwrap_or(now));
+        self.open_until(until, now)
     }
 
-    fn close(&mut self) -> Transition {
-        self.open_for = self.settings.open_for.delays();
-        self.enter(Phase::Closed, None)
+    fn open_until(&mut self, until: Instant, now: Instant) -> Transition {
+        self.opened += 1;
+        self.enter(Phase::Open { until }, Some(until - now))
+    }
+
+    fn recover(&mut self, now: Instant) -> Transition {
+        let length = self.settings.ramp.length(self.settings.policy);
+        if length.is_zero() {
+            self.open_for = self.settings.open_for.delays();
+            return self.enter(Phase::Closed, None);
+        }
+        self.enter(Phase::Recovering { since: now, length }, None)
+    }
+
+    /// Into a state in which calls of the one before are counted on.
+    fn go_on_counting(&mut self, phase: Phase) -> Transition {
+        let from = self.state();
+        self.phase = phase;
+        self.transition(from, None)
     }
 
     fn enter(&mut self, phase: Phase, open_for: Option<Duration>) -> Transition {
-        let (from, tally, consecutive) = (self.state(), self.tally(), self.consecutive);
+        let from = self.state();
         self.phase = phase;
         self.epoch = self.epoch.saturating_add(1);
-        self.consecutive = 0;
-        if let Some(window) = &mut self.window {
-            window.clear();
+        let transition = self.transition(from, open_for);
+        self.meter.clear();
+        transition
+    }
+
+    fn transition(&mut self, from: State, open_for: Option<Duration>) -> Transition {
+        self.transitions += 1;
+        let Tally { calls, failed, slow } = self.tally();
+        let consecutive_failures = self.consecutive();
+        let (number, to) = (self.transitions, self.state());
+        Transition { number, from, to, calls, failed, slow, consecutive_failures, open_for }
+    }
+
+    /// What somebody who comes new to it is told.
+    pub(crate) fn standing(&self) -> Transition {
+        let Tally { calls, failed, slow } = self.tally();
+        let (number, state) = (self.transitions, self.state());
+        let consecutive_failures = self.consecutive();
+        Transition {
+            number,
+            from: state,
+            to: state,
+            calls,
+            failed,
+            slow,
+            consecutive_failures,
+            open_for: None,
         }
-        Transition { from, to: self.state(), tally, consecutive, open_for }
     }
 }
 
 /// An `Instant` panics where it overflows; 30 years are long enough.
-fn later(now: Instant, length: Duration) -> Instant {
+pub(crate) fn later(now: Instant, length: Duration) -> Instant {
     now + length.min(Duration::from_secs(30 * 365 * 86_400))
-}
-
-impl Probing {
-    fn is_full(&self, permitted: u32) -> bool {
-        self.leases.len() + self.succeeded as usize >= permitted as usize
-    }
-
-    fn next_expiry(&self) -> Option<Instant> {
-        self.leases.iter().map(|lease| lease.until).min()
-    }
 }
 
 #[cfg(all(test, not(buttress_loom)))]

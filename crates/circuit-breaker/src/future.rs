@@ -7,7 +7,7 @@ use std::{
 use buttress_core::{Classify, Rejected};
 use pin_project_lite::pin_project;
 
-use crate::{handle::Inner, permit::Admitted, published::Refusal};
+use crate::{inner::Inner, permit::Admitted, published::Refusal};
 
 pin_project! {
     /// The future of [`CircuitBreaker`](crate::CircuitBreaker).

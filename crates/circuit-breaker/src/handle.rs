@@ -1,17 +1,16 @@
 use std::{sync::Arc, time::Duration};
 
-use buttress_core::{
-    ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value, thread_number,
-};
-use tokio::time::Instant;
+use buttress_core::{ByError, Classify, Metric, Observe, Origin, Outcome, Rejectable, Rejected, Value};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    breaker::{Machine, State, Ticket, Transition, Verdict},
-    config::Settings,
-    loan::Loan,
+    breaker::Machine,
+    inner::Inner,
+    loan::{Loan, cells},
     permit::Admitted,
-    published::Refusal,
-    shared::Shared,
+    settings::Settings,
+    shadow::Shadow,
+    state::{Hold, State, Transition},
     window::Tally,
 };
 
@@ -31,56 +30,22 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Breaker(Arc<Loan>);
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) origin: Origin,
-    pub(crate) shared: Shared,
-}
-
-impl Inner {
-    #[inline]
-    pub(crate) fn reject(&self, refusal: Refusal) -> Rejected {
-        let rejected = self.origin.reject(Reason::CircuitOpen);
-        match refusal.retry_after() {
-            Some(after) => rejected.with_retry_after(after),
-            None => rejected,
-        }
-    }
-
-    pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, now: impl Fn() -> Instant) {
-        if let Some(transition) = self.shared.settle(thread_number(), ticket, verdict, now) {
-            self.tell(&transition);
-        }
-    }
-
-    /// Outside of the lock, since a subscriber is a user's code.
-    #[cold]
-    pub(crate) fn tell(&self, &Transition { from, to, tally, consecutive, open_for }: &Transition) {
-        if from == to {
-            return;
-        }
-        let (name, from, to) = (self.origin.name(), from.as_str(), to.as_str());
-        let Tally { calls, failed, slow } = tally;
-        match open_for {
-            Some(open_for) => tracing::warn!(
-                name,
-                from,
-                to,
-                calls,
-                failed,
-                slow,
-                consecutive,
-                ?open_for,
-                "circuit breaker opened: calls are refused"
-            ),
-            None => tracing::info!(name, from, to, "circuit breaker changed its state"),
-        }
-    }
-}
-
 impl Breaker {
     pub(crate) fn new(origin: Origin, settings: Settings) -> Self {
-        Self(Arc::new(Loan::of(origin, settings)))
+        Self(Arc::new(Loan::of(origin, settings, cells())))
+    }
+
+    #[cfg(feature = "keyed")]
+    pub(crate) fn loan(&self) -> &Loan {
+        &self.0
+    }
+
+    /// For one of many, each with few callers: of few cells, and told of by its key.
+    #[cfg(feature = "keyed")]
+    pub(crate) fn of_key(origin: Origin, settings: Settings, key: String) -> Self {
+        let loan = Loan::of(origin, settings, cells().min(2));
+        loan.inner().name_key(key);
+        Self(Arc::new(loan))
     }
 
     #[inline]
@@ -91,7 +56,7 @@ impl Breaker {
     /// Admits one call, or refuses it at once. Reads the clock.
     ///
     /// # Errors
-    /// [`Rejected`] with [`Reason::CircuitOpen`], and with the time left where it is known.
+    /// [`Rejected`] with [`Reason::CircuitOpen`](buttress_core::Reason::CircuitOpen), and with the time left where it is known.
     pub fn acquire(&self) -> Result<Permit, Rejected> {
         let mut admitted = Admitted::admit(self.inner()).map_err(|refusal| self.inner().reject(refusal))?;
         admitted.waits();
@@ -103,7 +68,7 @@ impl Breaker {
     /// [`Permit`].
     ///
     /// # Errors
-    /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
+    /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`](buttress_core::Reason::CircuitOpen).
     pub async fn call<T, E: Rejectable>(&self, f: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
         self.call_with(ByError, f).await
     }
@@ -111,7 +76,7 @@ impl Breaker {
     /// The same, judged by this classifier.
     ///
     /// # Errors
-    /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`].
+    /// What `f` returns, or [`Rejected`] with [`Reason::CircuitOpen`](buttress_core::Reason::CircuitOpen).
     pub async fn call_with<T, E: From<Rejected>>(
         &self,
         classify: impl Classify<T, E>,
@@ -145,20 +110,50 @@ impl Breaker {
                 consecutive_failures: machine.consecutive(),
                 retry_after: machine.refuses_until().map(|until| until.saturating_duration_since(now)),
                 opened: machine.opened,
+                shadow: machine.shadow(),
             }
         });
         transition.iter().for_each(|transition| self.inner().tell(transition));
         snapshot
     }
 
+    /// The settings that it works by.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.inner().shared.with(Instant::now(), |machine| *machine.settings()).0
+    }
+
+    /// Works by other settings from now on. Its state lives on, and what was counted, as far as a window of another size
+    /// reaches; a window of time cannot be made of one of calls, nor the other way round, and begins anew. Calls that are
+    /// running are not counted.
+    pub fn configure(&self, settings: Settings) {
+        self.steer(|machine, now| machine.configure(settings, now));
+    }
+
+    /// Every transition from now on: the last one is kept, and where several come quickly, those between may be missed
+    /// (see [`Transition::number`]). First it holds the state now, as a transition into itself. It ends when the last
+    /// handle and service of the breaker is gone.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Transition> {
+        let (standing, transition) = self.inner().shared.with(Instant::now(), |machine| machine.standing());
+        transition.iter().for_each(|transition| self.inner().tell(transition));
+        self.inner().subscribe(standing)
+    }
+
     /// Refuses every call until [`reset`](Self::reset).
     pub fn force_open(&self) {
-        self.steer(|machine, _| Some(machine.hold(true)));
+        self.steer(|machine, _| Some(machine.hold(Hold::Open)));
     }
 
     /// Lets every call through until [`reset`](Self::reset). Calls are still counted.
     pub fn force_closed(&self) {
-        self.steer(|machine, _| Some(machine.hold(false)));
+        self.steer(|machine, _| Some(machine.hold(Hold::Closed)));
+    }
+
+    /// Lets every call through until [`reset`](Self::reset), and counts what it would have done otherwise: see
+    /// [`Snapshot::shadow`]. To try a breaker out where there was none.
+    pub fn metrics_only(&self) {
+        self.steer(|machine, _| Some(machine.hold(Hold::MetricsOnly)));
     }
 
     /// Opens it for that long, as if it had tripped: then probes decide. Does nothing while it is forced open or closed.
@@ -178,8 +173,9 @@ impl Breaker {
     }
 }
 
-/// `state` (0 closed, 1 open, 2 half-open, 3 forced open, 4 forced closed), the window's `calls`, `failed` and `slow`,
-/// `opened`, and the rejections.
+/// `state` (0 closed, 1 open, 2 half-open, 3 forced open, 4 forced closed, 5 metrics only, 6 recovering, 7 throttling), the
+/// window's `calls`, `failed` and `slow`, `opened`, with a shadow also `shadow_opened`, `shadow_refused` and
+/// `shadow_refused_good`, and the rejections.
 impl Observe for Breaker {
     fn origin(&self) -> Origin {
         self.inner().origin
@@ -193,6 +189,11 @@ impl Observe for Breaker {
         visit(Metric::new("failed", Value::Gauge(snapshot.failed as f64)));
         visit(Metric::new("slow", Value::Gauge(snapshot.slow as f64)));
         visit(Metric::new("opened", Value::Counter(snapshot.opened)));
+        if let Some(shadow) = snapshot.shadow {
+            visit(Metric::new("shadow_opened", Value::Counter(shadow.opened)));
+            visit(Metric::new("shadow_refused", Value::Counter(shadow.refused)));
+            visit(Metric::new("shadow_refused_good", Value::Counter(shadow.refused_good)));
+        }
         self.inner().origin.observe_rejections(visit);
     }
 }
@@ -215,6 +216,8 @@ pub struct Snapshot {
     pub retry_after: Option<Duration>,
     /// How often it has opened by itself.
     pub opened: u64,
+    /// What the candidate of [`Settings::shadow`] would have done, or the own thresholds where they are only tried.
+    pub shadow: Option<Shadow>,
 }
 
 /// An admitted call. Say how it ended; dropped without a word it gives its slot back, and counts as failed where it

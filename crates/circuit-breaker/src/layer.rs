@@ -4,8 +4,7 @@ use buttress_core::{Backoff, ByError, Origin};
 use tower_layer::Layer;
 
 use crate::{
-    Breaker, CircuitBreaker,
-    config::{Probes, Settings, Trip},
+    Breaker, CircuitBreaker, probes::Probes, ramp::Ramp, settings::Settings, throttle::Throttle, trip::Trip,
 };
 
 /// Puts a circuit breaker before a service. All services that one layer makes, and their clones, share one breaker.
@@ -60,44 +59,74 @@ pub struct Builder<C = ByError> {
 }
 
 impl<C> Builder<C> {
-    /// When it opens. Default: half of the last 100 calls failed, once there were 20.
+    /// All settings at once, instead of one by one.
     #[must_use]
-    pub const fn trip(mut self, trip: Trip) -> Self {
-        self.settings.trip = trip;
+    pub const fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
         self
     }
 
-    /// How long it stays open, each time that it opens again without having closed. Default: 5 s, doubling, at most
-    /// 60 s, each shortened by up to a half by chance.
+    /// See [`Settings::trip`].
     #[must_use]
-    pub const fn open_for(mut self, backoff: Backoff) -> Self {
-        self.settings.open_for = backoff;
-        self
+    pub const fn trip(self, trip: Trip) -> Self {
+        let settings = self.settings.trip(trip);
+        self.settings(settings)
     }
 
-    /// How it finds out whether the backend is back. Default: 3 probes with a lease of 10 s.
+    /// See [`Settings::throttle`].
     #[must_use]
-    pub const fn probes(mut self, probes: Probes) -> Self {
-        self.settings.probes = probes;
-        self
+    pub const fn throttle(self, throttle: Throttle) -> Self {
+        let settings = self.settings.throttle(throttle);
+        self.settings(settings)
     }
 
-    /// From which duration on a call is slow. Default: 1 s.
-    ///
-    /// A call that is dropped, or that ends without telling anything of the backend, after waiting that long counts as
-    /// failed: otherwise a timeout around the breaker would hide a backend that hangs. Slow calls that end count with
-    /// [`Trip::with_slow_rate`].
+    /// See [`Settings::open_for`].
     #[must_use]
-    pub const fn slow_call(mut self, duration: Duration) -> Self {
-        self.settings.slow_call = duration;
-        self
+    pub const fn open_for(self, backoff: Backoff) -> Self {
+        let settings = self.settings.open_for(backoff);
+        self.settings(settings)
     }
 
-    /// Never counts a dropped call as failed.
+    /// See [`Settings::probes`].
     #[must_use]
-    pub const fn ignore_dropped(mut self) -> Self {
-        self.settings.count_dropped = false;
-        self
+    pub const fn probes(self, probes: Probes) -> Self {
+        let settings = self.settings.probes(probes);
+        self.settings(settings)
+    }
+
+    /// See [`Settings::ramp`].
+    #[must_use]
+    pub const fn ramp(self, ramp: Ramp) -> Self {
+        let settings = self.settings.ramp(ramp);
+        self.settings(settings)
+    }
+
+    /// See [`Settings::slow_call`].
+    #[must_use]
+    pub const fn slow_call(self, duration: Duration) -> Self {
+        let settings = self.settings.slow_call(duration);
+        self.settings(settings)
+    }
+
+    /// See [`Settings::ignore_dropped`].
+    #[must_use]
+    pub const fn ignore_dropped(self) -> Self {
+        let settings = self.settings.ignore_dropped();
+        self.settings(settings)
+    }
+
+    /// See [`Settings::obey_throttling`].
+    #[must_use]
+    pub const fn obey_throttling(self) -> Self {
+        let settings = self.settings.obey_throttling();
+        self.settings(settings)
+    }
+
+    /// See [`Settings::shadow`].
+    #[must_use]
+    pub const fn shadow(self, candidate: Trip) -> Self {
+        let settings = self.settings.shadow(candidate);
+        self.settings(settings)
     }
 
     /// Judges results by this classifier. Default: [`ByError`]. It is cloned for every call: one that holds something
@@ -117,6 +146,20 @@ impl<C> Builder<C> {
     /// rejections.
     pub const fn per_service(self) -> PerService<C> {
         PerService(self)
+    }
+}
+
+#[cfg(feature = "keyed")]
+impl<C> Builder<C> {
+    /// A layer with a breaker for each key of the requests, such as the host: see [`KeyedLayer`](crate::KeyedLayer).
+    ///
+    /// The function is called for each request. Its result should be cheap to make and to clone.
+    pub fn keyed<Req, K, F>(self, key: F) -> crate::KeyedLayer<K, F, C>
+    where
+        K: crate::Key,
+        F: Fn(&Req) -> K,
+    {
+        crate::KeyedLayer::new(crate::Breakers::new(self.origin, self.settings), key, self.classify)
     }
 }
 

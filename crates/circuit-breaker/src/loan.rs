@@ -1,54 +1,75 @@
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
 };
 
 use buttress_core::Origin;
 use tokio::time::Instant;
 
-use crate::{config::Settings, handle::Inner, shared::Shared};
+use crate::{inner::Inner, settings::Settings, shared::Shared};
 
 /// A breaker that is lent to its handles, and lent again when the last of them is gone.
 ///
 /// The future of every call holds its breaker. A reference count for that would be two writes to memory for each call,
 /// on a line that all threads share: more than all the rest of it. So breakers are never freed, and a future holds a
-/// plain reference. They are used again instead: there are never more of one name and one configuration than were alive
-/// at the same time. A call that outlives all handles does no harm, since its verdict is of an older epoch by then.
+/// plain reference. They are used again instead: there are never more of one name than were alive at the same time. A
+/// call that outlives all handles does no harm, since its verdict is of an older epoch by then.
 #[derive(Debug)]
-pub(crate) struct Loan(&'static Inner);
+pub(crate) struct Loan {
+    inner: &'static Inner,
+    /// For whoever keeps many: whether it was used since he last looked.
+    #[cfg(feature = "keyed")]
+    pub(crate) used: std::sync::atomic::AtomicBool,
+}
 
 static RETURNED: Mutex<Vec<&'static Inner>> = Mutex::new(Vec::new());
 
 impl Loan {
-    pub(crate) fn of(origin: Origin, settings: Settings) -> Self {
+    pub(crate) fn of(origin: Origin, settings: Settings, cells: usize) -> Self {
         let now = Instant::now();
-        // One that was made later (the clock of a test may stand before another's) would see time stand still.
-        let fits = |inner: &&'static Inner| {
-            inner.origin == origin && inner.shared.settings == settings && inner.shared.nanos(now) > 0
-        };
-        let mut returned = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = returned.iter().position(fits) {
-            return Self(returned.swap_remove(at));
+        let inner = returned(origin, cells, now)
+            .unwrap_or_else(|| Box::leak(Box::new(Inner::new(origin, Shared::new(settings, cells, now)))));
+        inner.shared.with(now, |machine| {
+            machine.configure(settings, now);
+            machine.renew();
+        });
+        Self {
+            inner,
+            #[cfg(feature = "keyed")]
+            used: true.into(),
         }
-        Self(Box::leak(Box::new(Inner { origin, shared: Shared::new(settings, cells(), now) })))
     }
 
     #[inline]
     pub(crate) const fn inner(&self) -> &'static Inner {
-        self.0
+        self.inner
     }
+}
+
+fn returned(origin: Origin, cells: usize, now: Instant) -> Option<&'static Inner> {
+    // One that was made later (the clock of a test may stand before another's) would see time stand still.
+    let fits = |inner: &&'static Inner| {
+        inner.origin == origin && inner.shared.cells() == cells && inner.shared.is_older_than(now)
+    };
+    let mut returned = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
+    // From the end: where many come and go, the last ones are alike.
+    let at = returned.iter().rposition(fits)?;
+    Some(returned.swap_remove(at))
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        self.0.shared.with(Instant::now(), |machine| machine.renew());
-        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        self.inner.shared.with(Instant::now(), |machine| machine.renew());
+        self.inner.forget();
+        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.inner);
     }
 }
 
 /// One cell for each processor: more threads share them.
-fn cells() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(64)
+pub(crate) fn cells() -> usize {
+    // Counting processors reads files.
+    static CELLS: OnceLock<usize> = OnceLock::new();
+    *CELLS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).min(64).next_power_of_two())
 }
 
 #[cfg(all(test, not(buttress_loom)))]

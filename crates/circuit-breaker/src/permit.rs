@@ -2,9 +2,9 @@ use buttress_core::{Deadline, Outcome, thread_number};
 use tokio::time::Instant;
 
 use crate::{
-    breaker::{Ticket, Verdict},
-    handle::Inner,
+    inner::Inner,
     published::Refusal,
+    state::{Ticket, Verdict},
 };
 
 /// An admitted call. Dropped unfinished, it gives its slot back, and counts as failed where it waited too long.
@@ -15,7 +15,7 @@ pub(crate) struct Admitted {
     inner: &'static Inner,
     /// None when it is finished.
     ticket: Option<Ticket>,
-    /// When the call began to take time.
+    /// When the call began to take time. As it was read: whatever is made of it at once has to wait for the clock.
     started: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ impl Admitted {
 
     #[inline]
     pub(crate) fn new(inner: &'static Inner, ticket: Ticket) -> Self {
-        let started = if inner.shared.times_calls { Some(Instant::now()) } else { None };
+        let started = if inner.shared.knobs.0.times_calls() { Some(Instant::now()) } else { None };
         Self { inner, ticket: Some(ticket), started }
     }
 
@@ -49,7 +49,7 @@ impl Admitted {
         let shared = &self.inner.shared;
         let mut now = None;
         if matches!(outcome, Outcome::Success) {
-            let done = if shared.times_calls {
+            let done = if shared.knobs.0.times_calls() {
                 self.gather(ticket, &mut now)
             } else {
                 shared.is_quiet_for(ticket, thread_number())
@@ -71,7 +71,8 @@ impl Admitted {
 
     #[cold]
     fn settle(&self, ticket: Ticket, outcome: Outcome, now: Option<Instant>) {
-        let now = if self.inner.shared.times_calls { now.or_else(|| Some(Instant::now())) } else { None };
+        let shared = &self.inner.shared;
+        let now = if shared.knobs.0.times_calls() { now.or_else(|| Some(Instant::now())) } else { None };
         let slow = now.is_some_and(|now| self.took_long(now));
         let verdict = match outcome {
             Outcome::Success => Verdict::Good { slow },
@@ -80,6 +81,13 @@ impl Admitted {
             Outcome::Failure | Outcome::Throttled(_) => Verdict::Bad { slow },
             Outcome::Ignored => Verdict::None,
         };
+        if let Outcome::Throttled(Some(length)) = outcome {
+            let now = now.unwrap_or_else(Instant::now);
+            // Before it is counted: if the breaker opens by this call, then for that long.
+            if let Some(transition) = shared.leave_alone(ticket, length, now) {
+                self.inner.tell(&transition);
+            }
+        }
         self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));
     }
 
@@ -87,7 +95,7 @@ impl Admitted {
     #[cold]
     fn give_up(&self, ticket: Ticket) {
         let shared = &self.inner.shared;
-        let now = (shared.settings.count_dropped && self.started.is_some()).then(Instant::now);
+        let now = (shared.knobs.0.counts_dropped() && self.started.is_some()).then(Instant::now);
         let verdict = match now {
             Some(now) if self.took_long(now) => Verdict::Bad { slow: true },
             _ => Verdict::None,
@@ -97,8 +105,8 @@ impl Admitted {
 
     #[inline]
     fn took_long(&self, now: Instant) -> bool {
-        let slow_call = self.inner.shared.settings.slow_call;
-        self.started.is_some_and(|started| now.saturating_duration_since(started) >= slow_call)
+        let knobs = &self.inner.shared.knobs.0;
+        self.started.is_some_and(|started| knobs.is_slow(now.saturating_duration_since(started)))
     }
 }
 

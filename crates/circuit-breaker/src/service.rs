@@ -4,7 +4,7 @@ use buttress_core::{ByError, Classify, Rejected};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{Breaker, ResponseFuture, handle::Inner, permit::Admitted, published::Refusal};
+use crate::{Breaker, ResponseFuture, inner::Inner, permit::Admitted, published::Refusal};
 
 /// A service behind a circuit breaker: made by [`CircuitBreakerLayer`](crate::CircuitBreakerLayer).
 #[derive(Debug)]

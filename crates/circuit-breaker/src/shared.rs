@@ -17,42 +17,43 @@
 //! place for milliseconds): then many calls of both kinds wait in the cells. They are counted as spread evenly, and the
 //! good ones are gathered beside the bad: a bad call ends the state in which successes are only read.
 
+mod part;
+
 use std::{fmt, num::NonZeroU64, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
+use self::part::PartWords;
 use crate::{
-    breaker::{Machine, State, Ticket, Transition, Verdict},
+    breaker::Machine,
     cell::Gathered,
-    config::{Kind, Settings},
-    published::{Published, Refusal, pack, unpack},
+    knobs::{Knobs, to_nanos},
+    published::{Published, Refusal, admits_all, epoch_of, pack, unpack},
+    settings::Settings,
+    state::{State, Ticket, Transition, Verdict},
     sync::{AcqRel, Acquire, AtomicU8, AtomicU64, Mutex, MutexGuard, Padded, Relaxed, Release},
-    window::{Buckets, Tally},
+    window::Tally,
 };
 
 pub(crate) struct Shared {
     word: Padded<AtomicU64>,
+    pub(crate) knobs: Padded<Knobs>,
     /// Nanoseconds after `start` until which calls are refused, where the word says that they are.
     refuses_until: AtomicU64,
+    /// What part of the calls is admitted, where the word says that one is.
+    part: PartWords,
+    /// Nanoseconds after `start` until which the backend asked to be left alone, if nobody has told the machine yet.
+    left_alone: AtomicU64,
     turn: AtomicU8,
     cells: Box<[Padded<AtomicU64>]>,
     machine: Mutex<Machine>,
     start: Instant,
-    /// How many good calls a cell gathers before they are counted.
-    room: u64,
-    buckets: Option<Buckets>,
-    /// Whether a call's duration is wanted whatever becomes of it.
-    pub(crate) times_calls: bool,
-    pub(crate) settings: Settings,
 }
 
 const FREE: u8 = 0;
 const TAKEN: u8 = 1;
 /// Taken, and something came since.
 const MARKED: u8 = 2;
-
-/// What to tell those who meet a half-open breaker: the leases say how long its probes may take, not how long they will.
-const PROBES_TAKE: Duration = Duration::from_secs(1);
 
 /// What became of a call that was put into its cell.
 enum Gather {
@@ -65,30 +66,18 @@ enum Gather {
 
 impl Shared {
     pub(crate) fn new(settings: Settings, cells: usize, start: Instant) -> Self {
-        let window = settings.trip.rates.map(|rates| rates.window.0);
-        let room = match window {
-            // A cell of a whole window replaces it.
-            Some(Kind::Calls(n)) => u64::from(n).min(Gathered::MOST_CLEAN),
-            Some(Kind::Time(_)) => Gathered::MOST_CLEAN,
-            // A success ends a run of failures: there is nothing to gather.
-            None => 1,
-        };
         let machine = Machine::new(settings);
         let published = if machine.is_quiet() { Published::Quiet } else { Published::Counting };
         Self {
             word: Padded(AtomicU64::new(pack(published, machine.epoch()))),
+            knobs: Padded(Knobs::of(&machine)),
             refuses_until: AtomicU64::new(0),
+            part: PartWords::default(),
+            left_alone: AtomicU64::new(0),
             turn: AtomicU8::new(FREE),
             cells: (0..cells.next_power_of_two()).map(|_| Padded(AtomicU64::new(0))).collect(),
             machine: Mutex::new(machine),
             start,
-            room,
-            buckets: match window {
-                Some(Kind::Time(length)) => Some(Buckets::of(length)),
-                _ => None,
-            },
-            times_calls: settings.times_calls(),
-            settings,
         }
     }
 
@@ -96,22 +85,27 @@ impl Shared {
     #[inline]
     pub(crate) fn admit_if_closed(&self) -> Option<Ticket> {
         let word = self.word.0.load(Acquire);
-        if word & 7 > Published::HeldClosed as u64 {
+        if !admits_all(word) {
             return None;
         }
-        NonZeroU64::new(word >> 3).map(|epoch| Ticket { epoch, probe: None })
+        NonZeroU64::new(epoch_of(word)).map(|epoch| Ticket { epoch, probe: None })
     }
 
     /// Whether a call would be refused now, without taking a probe. The clock is read only where that depends on it.
+    /// Where a part of the calls is admitted, it is not known yet.
     #[inline]
     pub(crate) fn refusal(&self, now: impl FnOnce() -> Instant) -> Option<Refusal> {
-        let longest = match unpack(self.word.0.load(Acquire)).0 {
-            Published::Quiet | Published::Counting | Published::HeldClosed | Published::Probing => {
-                return None;
-            }
-            Published::HeldOpen => return Some(Refusal::UNTIL_RESET),
+        let longest = match unpack(self.word.0.load(Acquire)) {
             Published::Open => u64::MAX - 1,
-            Published::ProbesOut => PROBES_TAKE.as_nanos() as u64,
+            Published::ProbesOut => Refusal::SOON.nanos(),
+            Published::HeldOpen => return Some(Refusal::UNTIL_RESET),
+            Published::Quiet
+            | Published::Counting
+            | Published::HeldClosed
+            | Published::MetricsOnly
+            | Published::Recovering
+            | Published::Throttling
+            | Published::Probing => return None,
         };
         Refusal::of(self.refuses_until.load(Relaxed).saturating_sub(self.nanos(now())).min(longest))
     }
@@ -125,11 +119,17 @@ impl Shared {
             return (Err(refusal), None);
         }
         let now = now();
-        let probes_take = Refusal::of(PROBES_TAKE.as_nanos() as u64).unwrap_or(Refusal::UNTIL_RESET);
-        let Some(mut machine) = self.try_lock() else {
-            // Somebody else is deciding at this moment, and rejecting never waits.
-            return (Err(probes_take), None);
-        };
+        // Where somebody else is deciding at this moment: rejecting never waits.
+        self.admit_a_part(now).unwrap_or_else(|| self.admit_by_machine(now, Err(Refusal::SOON)))
+    }
+
+    /// Lets the machine decide; where it is busy, that is the answer.
+    fn admit_by_machine(
+        &self,
+        now: Instant,
+        busy: Result<Ticket, Refusal>,
+    ) -> (Result<Ticket, Refusal>, Option<Transition>) {
+        let Some(mut machine) = self.try_lock() else { return (busy, None) };
         let (result, transition) = machine.admit(now);
         if transition.is_some() {
             // Calls of the epoch that is over, so that they are not met again when its number comes round.
@@ -138,9 +138,9 @@ impl Shared {
         self.publish(&machine);
         let refused = |until: Option<Instant>| match until {
             None => Refusal::UNTIL_RESET,
-            Some(_) if machine.state() == State::HalfOpen => probes_take,
+            Some(_) if machine.state() == State::HalfOpen => Refusal::SOON,
             Some(until) => {
-                Refusal::of(self.nanos(until).saturating_sub(self.nanos(now))).unwrap_or(probes_take)
+                Refusal::of(self.nanos(until).saturating_sub(self.nanos(now))).unwrap_or(Refusal::SOON)
             }
         };
         (result.map_err(refused), transition)
@@ -158,11 +158,11 @@ impl Shared {
     /// calls of a window of time.
     #[inline]
     pub(crate) fn gather_good(&self, cell: usize, ticket: Ticket, now: Instant) -> bool {
-        let (Some(buckets), None) = (self.buckets, ticket.probe) else { return false };
+        let (Some(bucket), None) = (self.knobs.0.bucket(self.nanos(now)), ticket.probe) else { return false };
         let cell = self.cell(cell);
         let word = cell.load(Relaxed);
-        self.word.0.load(Acquire) >> 3 == ticket.epoch.get()
-            && Gathered::with_good(word, ticket.epoch.get(), buckets.index(self.nanos(now)), self.room)
+        epoch_of(self.word.0.load(Acquire)) == ticket.epoch.get()
+            && Gathered::with_good(word, ticket.epoch.get(), bucket, self.knobs.0.room())
                 .is_some_and(|sum| cell.compare_exchange(word, sum, Release, Relaxed).is_ok())
     }
 
@@ -178,23 +178,24 @@ impl Shared {
         if ticket.probe.is_some() {
             // At most as many as there are probes come here, and none may get lost: they take the lock.
             let mut machine = self.lock();
+            self.tell_what_was_asked(&mut machine);
             let transition = machine.judge(ticket, verdict, now());
             self.publish(&machine);
             return transition;
         }
         let (failed, slow) = match verdict {
-            Verdict::Good { slow } => (false, slow && self.times_calls),
-            Verdict::Bad { slow } => (true, slow && self.times_calls),
+            Verdict::Good { slow } => (false, slow && self.knobs.0.times_calls()),
+            Verdict::Bad { slow } => (true, slow && self.knobs.0.times_calls()),
             Verdict::None => return None,
         };
         if !failed && !slow && self.is_quiet_for(ticket, cell) {
             return None;
         }
         let epoch = ticket.epoch.get();
-        if self.word.0.load(Acquire) >> 3 != epoch {
+        if epoch_of(self.word.0.load(Acquire)) != epoch {
             return None;
         }
-        let bucket = self.buckets.map_or(0, |buckets| buckets.index(self.nanos(now())));
+        let bucket = if self.knobs.0.has_buckets() { self.bucket(now()) } else { 0 };
         let one = Gathered::one(epoch, bucket, failed, slow);
         let before = Gathered::unpack(self.cell(cell).load(Relaxed));
         let mut told = if before.is_before(&one) { self.take_turn(&now) } else { None };
@@ -220,7 +221,7 @@ impl Shared {
             let before = Gathered::unpack(word);
             let sum = if word == 0 || !before.is_of(epoch) {
                 // What is left of an older epoch means nothing; nor does this call, if the epoch is over by now.
-                if self.word.0.load(Acquire) >> 3 != epoch {
+                if epoch_of(self.word.0.load(Acquire)) != epoch {
                     return Gather::Done;
                 }
                 *one
@@ -230,7 +231,9 @@ impl Shared {
                 before.plus(one)
             };
             match cell.compare_exchange_weak(word, sum.pack(), Release, Relaxed) {
-                Ok(_) if one.bad().calls > 0 || sum.clean().calls >= self.room => return Gather::Due,
+                Ok(_) if one.bad().calls > 0 || sum.clean().calls >= self.knobs.0.room() => {
+                    return Gather::Due;
+                }
                 Ok(_) => return Gather::Done,
                 Err(now) => word = now,
             }
@@ -242,8 +245,8 @@ impl Shared {
     fn take_turn(&self, now: impl Fn() -> Instant) -> Option<Transition> {
         // From now on successes are gathered, whoever has the turn and however long that takes.
         let word = self.word.0.load(Relaxed);
-        if unpack(word).0 == Published::Quiet {
-            let counting = word & !7 | Published::Counting as u64;
+        if unpack(word) == Published::Quiet {
+            let counting = word | Published::Counting as u64;
             let _or_it_changed = self.word.0.compare_exchange(word, counting, AcqRel, Relaxed);
         }
         // A swap, also by those who leave: the release in it is what shows their cell to the one at it.
@@ -267,7 +270,7 @@ impl Shared {
     /// Counts what was gathered.
     fn empty_cells(&self, machine: &mut Machine, now: impl Fn() -> Instant) -> Option<Transition> {
         let epoch = machine.epoch().get();
-        let current = self.buckets.map(|buckets| buckets.index(self.nanos(now())));
+        let current = self.knobs.0.has_buckets().then(|| self.bucket(now()));
         let mut ended = Tally::default();
         for cell in &self.cells {
             // Looking first spares the lines of threads that did nothing.
@@ -284,7 +287,30 @@ impl Shared {
                 ended.add(tally);
             }
         }
+        // After the cells: whoever asked for something did so before he put his call there.
+        self.tell_what_was_asked(machine);
         if ended.calls > 0 { machine.count(ended, now) } else { None }
+    }
+
+    /// Takes what a backend asked for to the machine.
+    fn tell_what_was_asked(&self, machine: &mut Machine) {
+        // Looking first, since it is hardly ever there.
+        if self.left_alone.load(Relaxed) > 0 {
+            let nanos = self.left_alone.swap(0, Relaxed);
+            machine.leave_alone(self.start + Duration::from_nanos(nanos));
+        }
+    }
+
+    /// The backend asks to be left alone for so long. Opens at once, if that is obeyed.
+    #[cold]
+    pub(crate) fn leave_alone(&self, ticket: Ticket, length: Duration, now: Instant) -> Option<Transition> {
+        let length = to_nanos(length).min(self.knobs.0.longest_hint_nanos());
+        self.left_alone.fetch_max(self.nanos(now).saturating_add(length), Relaxed);
+        if !self.knobs.0.obeys_throttling() || ticket.probe.is_some() {
+            return None;
+        }
+        let (transition, earlier) = self.with(now, |machine| machine.obey(ticket, now));
+        transition.or(earlier)
     }
 
     fn publish(&self, machine: &Machine) {
@@ -293,11 +319,18 @@ impl Shared {
             State::Closed if machine.is_quiet() => Published::Quiet,
             State::Closed => Published::Counting,
             State::ForcedClosed => Published::HeldClosed,
+            State::MetricsOnly => Published::MetricsOnly,
+            State::Recovering => Published::Recovering,
+            State::Throttling => Published::Throttling,
             State::ForcedOpen => Published::HeldOpen,
             State::HalfOpen if until.is_none() => Published::Probing,
             State::HalfOpen => Published::ProbesOut,
             State::Open => Published::Open,
         };
+        self.knobs.0.set_room(machine);
+        if let Some(part) = machine.part() {
+            self.part.set(part, |at| self.nanos(at));
+        }
         if let Some(until) = until {
             // Before the word that sends readers here.
             self.refuses_until.store(self.nanos(until), Relaxed);
@@ -312,24 +345,34 @@ impl Shared {
     /// For the handle: runs with all that was gathered counted in, and publishes.
     pub(crate) fn with<R>(&self, now: Instant, f: impl FnOnce(&mut Machine) -> R) -> (R, Option<Transition>) {
         let mut machine = self.lock();
-        let transition = self.empty_cells(&mut machine, || now);
-        if let Some(buckets) = self.buckets {
-            machine.advance(buckets.index(self.nanos(now)));
+        let counted = self.empty_cells(&mut machine, || now);
+        if self.knobs.0.has_buckets() {
+            machine.advance(self.bucket(now));
         }
+        let transition = machine.tick(now).or(counted);
         let result = f(&mut machine);
+        self.knobs.0.set(&machine);
         self.publish(&machine);
         (result, transition)
     }
 
     /// The state, without waiting for anybody.
     pub(crate) fn state(&self) -> State {
-        match unpack(self.word.0.load(Acquire)).0 {
-            Published::Quiet | Published::Counting => State::Closed,
-            Published::HeldClosed => State::ForcedClosed,
-            Published::Open => State::Open,
-            Published::ProbesOut | Published::Probing => State::HalfOpen,
-            Published::HeldOpen => State::ForcedOpen,
-        }
+        unpack(self.word.0.load(Acquire)).state()
+    }
+
+    /// As many threads as can gather calls without a line in common.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether its clock stands before that time, or at it.
+    pub(crate) fn is_older_than(&self, now: Instant) -> bool {
+        self.start <= now
+    }
+
+    fn bucket(&self, at: Instant) -> u64 {
+        self.knobs.0.bucket(self.nanos(at)).unwrap_or(0)
     }
 
     #[inline]
@@ -340,8 +383,7 @@ impl Shared {
     /// Nanoseconds since the breaker was made: 584 years fit.
     #[inline]
     pub(crate) fn nanos(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.start);
-        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
+        to_nanos(at.saturating_duration_since(self.start))
     }
 
     fn lock(&self) -> MutexGuard<'_, Machine> {

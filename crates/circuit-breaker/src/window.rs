@@ -1,4 +1,4 @@
-use crate::config::{Kind, Window};
+use crate::trip::{Kind, Window};
 
 /// What was counted: `failed` and `slow` are parts of `calls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,10 +56,19 @@ impl Sliding {
         }
     }
 
+    /// The same calls in a window of another size, as many of them as it reaches back to; none where calls become time.
+    pub(crate) fn resized(self, window: Window) -> Self {
+        match (self, window.0) {
+            (Self::Calls(calls), Kind::Calls(n)) => Self::Calls(calls.resized(n as usize)),
+            (Self::Time(buckets), Kind::Time(length)) => Self::Time(buckets.resized(Buckets::of(length))),
+            _ => Self::new(window),
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         match self {
-            Self::Calls(calls) => *calls = LastCalls::new(calls.capacity()),
-            Self::Time(buckets) => *buckets = LastBuckets::new(buckets.split),
+            Self::Calls(calls) => calls.clear(),
+            Self::Time(buckets) => buckets.clear(),
         }
     }
 }
@@ -85,6 +94,24 @@ impl LastCalls {
 
     const fn capacity(&self) -> usize {
         self.ring.len()
+    }
+
+    fn clear(&mut self) {
+        self.ring.fill(Bits::default());
+        (self.next, self.tally) = (0, Tally::default());
+    }
+
+    fn resized(self, n: usize) -> Self {
+        if n == self.capacity() {
+            return self;
+        }
+        let mut resized = Self::new(n);
+        let calls = self.tally.calls as usize;
+        let oldest = self.next + self.capacity() - calls;
+        for i in calls.saturating_sub(n)..calls {
+            resized.push(self.ring[(oldest + i) % self.capacity()]);
+        }
+        resized
     }
 
     /// Adds calls that ended since the last ones, the last of them a bad one if there was any. How the others followed
@@ -131,7 +158,19 @@ impl Buckets {
         Self { shift, count: nanos.div_ceil(1 << shift) + 1 }
     }
 
-    /// The bucket of a time, in nanoseconds since the start.
+    pub(crate) fn of_window(window: Window) -> Option<Self> {
+        match window.0 {
+            Kind::Time(length) => Some(Self::of(length)),
+            Kind::Calls(_) => None,
+        }
+    }
+
+    /// A bucket is two to this power of nanoseconds long.
+    pub(crate) const fn shift(self) -> u32 {
+        self.shift
+    }
+
+    #[cfg(all(test, not(buttress_loom)))]
     pub(crate) const fn index(self, nanos: u64) -> u64 {
         nanos >> self.shift
     }
@@ -150,6 +189,31 @@ impl LastBuckets {
     fn new(split: Buckets) -> Self {
         let ring = vec![Tally::default(); usize::try_from(split.count).unwrap_or(usize::MAX)].into();
         Self { split, ring, newest: 0, sum: Tally::default() }
+    }
+
+    fn clear(&mut self) {
+        self.ring.fill(Tally::default());
+        (self.newest, self.sum) = (0, Tally::default());
+    }
+
+    fn resized(self, split: Buckets) -> Self {
+        if split == self.split {
+            return self;
+        }
+        let mut resized = Self::new(split);
+        let oldest = (self.newest + 1).saturating_sub(self.split.count);
+        for bucket in oldest..=self.newest {
+            // A long bucket becomes the first of the short ones that it was.
+            let at = u128::from(bucket) << self.split.shift >> split.shift;
+            let tally = self.ring[(bucket % self.split.count) as usize];
+            resized.add(u64::try_from(at).unwrap_or(u64::MAX), tally);
+        }
+        resized
+    }
+
+    /// The bucket of this window in which a bucket of two to the power of `shift` nanoseconds lies, which is not longer.
+    pub(crate) const fn of_shared(&self, bucket: u64, shift: u32) -> u64 {
+        bucket >> (self.split.shift - shift)
     }
 
     /// Forgets what is older than the window before that bucket. Time that goes back is ignored.
@@ -242,6 +306,53 @@ mod tests {
                 naive.0.retain(|call| bucket - call.0 < split.count);
                 prop_assert_eq!(window.sum, naive.tally());
             }
+        }
+
+        #[test]
+        fn a_window_of_another_size_holds_the_last_of_it(
+            n in 1..60_usize, m in 1..60_usize, calls in prop::collection::vec((any::<bool>(), any::<bool>()), 0..150),
+            more in prop::collection::vec((any::<bool>(), any::<bool>()), 0..80),
+        ) {
+            let mut window = LastCalls::new(n);
+            let mut naive = Naive::default();
+            let push = |window: &mut LastCalls, naive: &mut Naive, (failed, slow), most| {
+                window.push(Bits { failed, slow });
+                naive.0.push_back((0, failed, slow));
+                while naive.0.len() > most {
+                    naive.0.pop_front();
+                }
+            };
+            calls.into_iter().for_each(|call| push(&mut window, &mut naive, call, n));
+            let mut window = window.resized(m);
+            while naive.0.len() > m {
+                naive.0.pop_front();
+            }
+            prop_assert_eq!(window.tally, naive.tally());
+            for call in more {
+                push(&mut window, &mut naive, call, m);
+                prop_assert_eq!(window.tally, naive.tally());
+            }
+        }
+
+        #[test]
+        fn a_window_of_another_length_holds_what_it_reaches_back_to(
+            from in 1_000_000..100_000_000_u64, to in 1_000_000..100_000_000_u64,
+            ages in prop::collection::vec(0..200_000_000_u64, 0..60),
+        ) {
+            let (from, to) = (Duration::from_nanos(from), Duration::from_nanos(to));
+            let now = 10_000_000_000_u64;
+            let mut window = LastBuckets::new(Buckets::of(from));
+            window.advance(window.split.index(now));
+            for age in &ages {
+                window.add(window.split.index(now - age), Tally { calls: 1, failed: 1, slow: 0 });
+            }
+            let resized = window.resized(Buckets::of(to));
+            let count = |most: u128| ages.iter().filter(|age| u128::from(**age) <= most).count() as u64;
+            let both = from.min(to).as_nanos();
+            // At least what both windows hold, less a bucket of the old one; at most what either could hold.
+            let bucket = 1_u128 << Buckets::of(from).shift;
+            prop_assert!(resized.sum.calls >= count(both.saturating_sub(bucket)));
+            prop_assert!(resized.sum.calls <= count(both + both / 2 + bucket));
         }
 
         #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_circuit_breaker::{CircuitBreakerLayer, Probes, State, Trip, Window};
+use buttress_circuit_breaker::{CircuitBreakerLayer, Probes, Ramp, State, Trip, Window};
 use buttress_core::{Backoff, Outcome, Rejectable, Rejected};
 use buttress_testkit::{
     allocations,
@@ -22,6 +22,8 @@ fn tripping_at(failures: u32) -> CircuitBreakerLayer {
         .trip(Trip::consecutive(failures).unwrap())
         .open_for(Backoff::constant(SECOND))
         .probes(Probes::try_new(1, 10 * SECOND).unwrap())
+        // What it refuses by chance is for recovery.rs.
+        .ramp(Ramp::NONE)
         .build()
 }
 

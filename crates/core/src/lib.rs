@@ -9,6 +9,7 @@ mod http;
 mod observe;
 mod origin;
 mod rejected;
+mod replay;
 mod respond;
 mod thread;
 #[cfg(feature = "tonic")]
@@ -23,6 +24,7 @@ pub use self::{
     observe::{Metric, Observe, Value},
     origin::Origin,
     rejected::{BoxError, Reason, Rejectable, Rejected},
+    replay::{CloneRequest, ReplayRequest},
     respond::{Fallible, FallibleFuture, Respond, RespondFuture, Responding},
-    thread::thread_number,
+    thread::{thread_number, thread_stripes},
 };

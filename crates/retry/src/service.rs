@@ -3,11 +3,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{ByError, Classify, Rejectable, thread_number};
+use buttress_core::{ByError, Classify, Rejectable, thread_number, thread_stripes};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{CloneRequest, ReplayRequest, ResponseFuture, rules::Rules, thread::stripes};
+use crate::{CloneRequest, ReplayRequest, ResponseFuture, rules::Rules};
 
 /// A service whose failed calls are repeated: made by [`RetryLayer`](crate::RetryLayer).
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Stripe<C, P> {
 impl<S, C: Clone, P: Clone> Retry<S, C, P> {
     pub(crate) fn new(inner: S, rules: &Rules<C>, requests: &P) -> Self {
         let stripe = |_| Arc::new(Stripe { rules: rules.clone(), requests: requests.clone() });
-        Self { inner, stripes: (0..stripes()).map(stripe).collect() }
+        Self { inner, stripes: (0..thread_stripes()).map(stripe).collect() }
     }
 }
 
@@ -57,9 +57,8 @@ where
     /// future awaits.
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let thread = thread_number();
-        let stripe = &self.stripes[thread & (self.stripes.len() - 1)];
-        stripe.rules.budget.deposit_by(thread, Instant::now);
+        let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
+        stripe.rules.budget.deposit(Instant::now);
         let kept = if stripe.rules.retries > 0 { stripe.requests.replay(&request) } else { None };
         let spare = kept.is_some().then(|| self.inner.clone());
         ResponseFuture::new(self.inner.call(request), spare, kept, Arc::clone(stripe))

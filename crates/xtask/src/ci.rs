@@ -21,7 +21,8 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 2] = ["buttress-circuit-breaker", "buttress-retry"];
+const MODELLED: [&str; 4] =
+    ["buttress-budget", "buttress-bulkhead", "buttress-circuit-breaker", "buttress-hedge"];
 
 impl Step {
     /// In the order in which they run: what fails soonest comes first.

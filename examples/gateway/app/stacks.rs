@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_circuit_breaker::{Breaker, CircuitBreakerLayer, Probes, Trip};
+use buttress_circuit_breaker::{Breaker, CircuitBreakerLayer, Probes, Ramp, Trip};
 use buttress_core::{Backoff, Jitter};
 use buttress_http::{HttpClient, ResponseBody, StatusClassifier};
 use buttress_postgres::{Postgres, Query, Rows, SqlStateClassifier};
@@ -28,6 +28,7 @@ fn breaker(name: &str) -> buttress_circuit_breaker::Builder {
         .trip(Trip::default().with_consecutive(5).unwrap_or_default())
         .open_for(open_for.with_jitter(Jitter::Equal))
         .probes(Probes::try_new(2, Duration::from_secs(1)).unwrap_or_default())
+        .ramp(Ramp::over(Duration::from_millis(500)).unwrap_or_default())
         .slow_call(Duration::from_millis(500))
 }
 

@@ -4,7 +4,7 @@ use buttress_core::Backoff;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Probes, Trip, Window};
+use crate::{Probes, Ramp, Throttle, Trip, Window};
 
 const SECOND: Duration = Duration::from_secs(1);
 const OPEN_FOR: Duration = Duration::from_secs(10);
@@ -12,10 +12,10 @@ const LEASE: Duration = Duration::from_secs(4);
 
 fn settings(trip: Trip, permitted: u32) -> Settings {
     Settings {
-        trip,
         probes: Probes::try_new(permitted, LEASE).unwrap(),
         open_for: Backoff::constant(OPEN_FOR),
-        ..Settings::default()
+        ramp: Ramp::NONE,
+        ..Settings::default().trip(trip)
     }
 }
 
@@ -29,6 +29,8 @@ struct Naive {
     min_calls: usize,
     consecutive: usize,
     permitted: usize,
+    successes: usize,
+    ramp: Duration,
     state: State,
     epoch: u64,
     calls: VecDeque<bool>,
@@ -40,6 +42,10 @@ struct Naive {
 }
 
 impl Naive {
+    fn recover(&mut self, now: Instant) {
+        self.go(if self.ramp.is_zero() { State::Closed } else { State::Recovering }, now);
+    }
+
     fn go(&mut self, state: State, now: Instant) {
         self.state = state;
         self.epoch += 1;
@@ -58,12 +64,15 @@ impl Naive {
             if self.out.iter().any(|(_, until)| now >= *until) {
                 self.go(State::Open, now);
             } else if now >= self.since + 3 * LEASE {
-                self.go(State::Closed, now);
+                self.recover(now);
             }
+        } else if self.state == State::Recovering && now >= self.since + self.ramp {
+            // Counting goes on.
+            self.state = State::Closed;
         }
         match self.state {
-            State::Closed => true,
-            State::HalfOpen => self.out.len() + self.succeeded < self.permitted,
+            State::Closed | State::Recovering => true,
+            State::HalfOpen => self.out.len() < self.permitted.min(self.successes - self.succeeded),
             _ => false,
         }
     }
@@ -83,8 +92,8 @@ impl Naive {
             self.succeeded += 1;
             if failed || late {
                 self.go(State::Open, now);
-            } else if self.succeeded == self.permitted {
-                self.go(State::Closed, now);
+            } else if self.succeeded == self.successes {
+                self.recover(now);
             }
         } else if verdict != Verdict::None {
             self.calls.push_back(failed);
@@ -127,14 +136,18 @@ proptest! {
     #[test]
     fn the_machine_does_what_the_model_says(
         steps in steps(), window in 1..12_u32, min_calls in 1..12_u32, consecutive in 1..8_u32, permitted in 1..5_u32,
+        successes in 1..7_u32, ramp in 0..3_u64,
     ) {
         let min_calls = min_calls.min(window);
         let trip = Trip::failure_rate(0.5, Window::calls(window)?)?.with_min_calls(min_calls)?.with_consecutive(consecutive)?;
-        let mut machine = Machine::new(settings(trip, permitted));
+        let ramp = Duration::from_secs(ramp * 5);
+        let probes = Probes::try_new(permitted, LEASE)?.with_successes(successes)?;
+        let settings = settings(trip, permitted).probes(probes);
+        let mut machine = Machine::new(if ramp.is_zero() { settings } else { settings.ramp(Ramp::over(ramp)?) });
         let mut now = Instant::now();
         let mut naive = Naive {
             window: window as usize, min_calls: min_calls as usize, consecutive: consecutive as usize,
-            permitted: permitted as usize, state: State::Closed, epoch: 1, calls: VecDeque::new(), in_a_row: 0,
+            permitted: permitted as usize, successes: successes as usize, ramp, state: State::Closed, epoch: 1, calls: VecDeque::new(), in_a_row: 0,
             until: now, since: now, out: Vec::new(), succeeded: 0,
         };
         // Tickets are kept across transitions, and sometimes used twice.
@@ -249,7 +262,7 @@ fn regression_03_a_verdict_of_an_older_epoch_changes_nothing() {
 fn regression_05_a_window_of_time_costs_the_same_however_many_calls_it_holds() {
     let trip = Trip::failure_rate(1.0, Window::time(60 * SECOND).unwrap()).unwrap();
     let mut machine = fresh(trip, 1);
-    let size = |machine: &Machine| format!("{:?}", machine.window).matches("Tally").count();
+    let size = |machine: &Machine| format!("{:?}", machine.meter).matches("Tally").count();
     let before = size(&machine);
     for bucket in 0..1000 {
         let ended = Tally { calls: 100_000, failed: 1, slow: 0 };
@@ -299,7 +312,8 @@ fn slow_calls_open_it_and_slow_probes_do_not_close_it() {
     for more in [call(false), slow, slow] {
         assert_eq!(machine.count(more, || now), None);
     }
-    assert_eq!(machine.count(slow, || now).unwrap().tally, Tally { calls: 4, failed: 0, slow: 3 });
+    let opened = machine.count(slow, || now).unwrap();
+    assert_eq!((opened.calls, opened.failed, opened.slow), (4, 0, 3));
     now += OPEN_FOR;
     let probe = machine.admit(now).0.unwrap();
     assert_eq!(machine.judge(probe, Verdict::Good { slow: true }, now).unwrap().to, State::Open);
@@ -309,15 +323,198 @@ fn slow_calls_open_it_and_slow_probes_do_not_close_it() {
 fn held_states_end_with_reset_alone() {
     let mut machine = fresh(Trip::consecutive(1).unwrap(), 1);
     let now = Instant::now();
-    machine.hold(true);
+    machine.hold(Hold::Open);
     assert_eq!(machine.admit(now + 1000 * OPEN_FOR).0, Err(None));
-    machine.hold(false);
+    machine.hold(Hold::Closed);
     assert_eq!(machine.count(call(true), || now), None);
     assert_eq!((machine.state(), machine.consecutive()), (State::ForcedClosed, 1));
     machine.reset();
     assert_eq!((machine.state(), machine.consecutive()), (State::Closed, 0));
     machine.isolate(Duration::MAX, now);
     assert!(machine.admit(now).0.is_err());
-    machine.hold(true);
+    machine.hold(Hold::Open);
     assert_eq!(machine.isolate(Duration::ZERO, now), None, "held is held");
+}
+
+/// Ends with the last probe's success.
+fn after_the_probes(machine: &mut Machine, now: &mut Instant) {
+    machine.count(call(true), || *now);
+    *now += OPEN_FOR;
+    let probe = machine.admit(*now).0.unwrap();
+    machine.judge(probe, Verdict::Good { slow: false }, *now);
+}
+
+#[test]
+fn a_backend_that_fails_while_it_recovers_is_left_alone_for_longer() {
+    let open_for =
+        Backoff::exponential(SECOND, 60 * SECOND).unwrap().with_jitter(buttress_core::Jitter::None);
+    let settings =
+        settings(Trip::consecutive(1).unwrap(), 1).open_for(open_for).ramp(Ramp::over(SECOND).unwrap());
+    let mut machine = Machine::new(settings);
+    let mut now = Instant::now();
+    after_the_probes(&mut machine, &mut now);
+    assert_eq!(machine.state(), State::Recovering);
+    let again = machine.count(call(true), || now).unwrap();
+    assert_eq!((again.from, again.to, again.open_for), (State::Recovering, State::Open, Some(2 * SECOND)));
+
+    now += 2 * SECOND;
+    let probe = machine.admit(now).0.unwrap();
+    machine.judge(probe, Verdict::Good { slow: false }, now);
+    let epoch = machine.epoch();
+    now += SECOND;
+    assert_eq!(machine.tick(now).unwrap().to, State::Closed);
+    assert_eq!(machine.epoch(), epoch, "its calls are counted on");
+    assert_eq!(machine.count(call(true), || now).unwrap().open_for, Some(SECOND), "forgiven");
+}
+
+#[test]
+fn what_a_backend_asks_for_makes_the_open_time_longer_and_never_shorter() {
+    for (asked, expected) in [(5, 10), (30, 30)] {
+        let mut machine = fresh(Trip::consecutive(2).unwrap(), 1);
+        let now = Instant::now();
+        machine.leave_alone(now + asked * SECOND);
+        machine.leave_alone(now);
+        assert_eq!(machine.count(call(true), || now), None, "one answer opens nothing by itself");
+        assert_eq!(machine.count(call(true), || now).unwrap().open_for, Some(expected * SECOND));
+    }
+    let mut machine = fresh(Trip::consecutive(2).unwrap(), 1);
+    let now = Instant::now();
+    let ticket = machine.admit(now).0.unwrap();
+    assert_eq!(machine.obey(ticket, now), None, "nothing was asked");
+    machine.leave_alone(now + 7 * SECOND);
+    assert_eq!(machine.obey(Ticket { epoch: NonZeroU64::MAX, probe: None }, now), None, "another epoch");
+    assert_eq!(machine.obey(ticket, now).unwrap().open_for, Some(7 * SECOND));
+}
+
+#[test]
+fn a_throttle_admits_what_the_backend_accepts_and_ends_when_it_accepts_all() {
+    let throttle = Throttle::try_new(2.0, 8 * SECOND).unwrap();
+    let mut machine = Machine::new(settings(Trip::default(), 1).throttle(throttle));
+    let now = Instant::now();
+    let bucket = |seconds: u64| machine_bucket(seconds);
+    let end = |machine: &mut Machine, at: u64, ended: Tally| {
+        machine.add_to_bucket(bucket(at), ended);
+        machine.count(ended, || now)
+    };
+    assert_eq!(end(&mut machine, 0, Tally { calls: 100, failed: 50, slow: 0 }), None, "just what it may");
+    let begun = end(&mut machine, 0, Tally { calls: 100, failed: 100, slow: 0 }).unwrap();
+    assert_eq!((begun.to, begun.calls, begun.failed), (State::Throttling, 200, 150));
+    let share = |machine: &Machine| match machine.part() {
+        Some(Part::Share(share)) => f64::from(share) / 1e6,
+        _ => panic!("it does not throttle"),
+    };
+    assert!((share(&machine) - (1.0 - 100.0 / 201.0)).abs() < 1e-5, "{}", share(&machine));
+    assert_eq!(end(&mut machine, 1, Tally { calls: 10_000, failed: 10_000, slow: 0 }), None);
+    assert!((share(&machine) - 0.1).abs() < 1e-5, "never more than nine in ten");
+
+    machine.advance(bucket(40));
+    assert_eq!(machine.tick(now).unwrap().to, State::Closed, "all is forgotten");
+    assert!(machine.admit(now).0.is_ok());
+}
+
+fn machine_bucket(seconds: u64) -> u64 {
+    crate::window::Buckets::of(8 * SECOND).index(seconds * 1_000_000_000)
+}
+
+#[test]
+fn other_thresholds_judge_what_was_counted_before() {
+    let of_ten = |rate| Trip::failure_rate(rate, Window::calls(10).unwrap()).unwrap();
+    let mut machine = fresh(of_ten(0.9), 1);
+    let now = Instant::now();
+    for i in 0..10 {
+        assert_eq!(machine.count(call(i % 2 == 0), || now), None);
+    }
+    machine.configure(settings(of_ten(0.5), 1), now);
+    assert_eq!(machine.tally(), Tally { calls: 10, failed: 5, slow: 0 });
+    assert_eq!(machine.count(call(false), || now), None, "a success opens nothing");
+    assert_eq!(machine.count(call(true), || now).unwrap().to, State::Open);
+
+    let mut machine = fresh(of_ten(1.0), 1);
+    for failed in [true, true, true, true, true, false, false, false, false, true] {
+        machine.count(call(failed), || now);
+    }
+    let smaller = Trip::failure_rate(1.0, Window::calls(4).unwrap()).unwrap();
+    machine.configure(settings(smaller, 1), now);
+    assert_eq!(machine.tally(), Tally { calls: 4, failed: 1, slow: 0 }, "the last four");
+    machine.configure(settings(of_ten(1.0), 1), now);
+    assert_eq!(machine.tally(), Tally { calls: 4, failed: 1, slow: 0 });
+}
+
+#[test]
+fn an_open_breaker_stays_open_whatever_is_configured() {
+    let mut machine = fresh(Trip::consecutive(1).unwrap(), 3);
+    let mut now = Instant::now();
+    machine.count(call(true), || now);
+    machine.configure(settings(Trip::default(), 1), now);
+    assert_eq!(machine.admit(now).0, Err(Some(now + OPEN_FOR)));
+    // Half-open, with fewer successes to come than there were: it does not wait for one more.
+    now += OPEN_FOR;
+    machine.configure(settings(Trip::default(), 3), now);
+    let probe = machine.admit(now).0.unwrap();
+    machine.judge(probe, Verdict::Good { slow: false }, now);
+    assert_eq!(machine.configure(settings(Trip::default(), 1), now).unwrap().to, State::Closed);
+}
+
+#[test]
+fn a_candidate_is_counted_and_does_nothing() {
+    let strict = Trip::consecutive(2).unwrap();
+    let mut machine = Machine::new(settings(Trip::consecutive(100).unwrap(), 2).shadow(strict));
+    let mut now = Instant::now();
+    let end = |machine: &mut Machine, failed: bool, now: Instant| {
+        assert_eq!(machine.count(call(failed), || now), None);
+        machine.shadow().unwrap()
+    };
+    end(&mut machine, true, now);
+    let shadow = end(&mut machine, true, now);
+    assert_eq!((shadow.state, shadow.opened, shadow.refused), (State::Open, 1, 0));
+    assert!(!machine.is_quiet(), "every call matters to it");
+    end(&mut machine, true, now);
+    let shadow = end(&mut machine, false, now);
+    assert_eq!((shadow.refused, shadow.refused_good), (2, 1));
+    now += OPEN_FOR;
+    assert_eq!(end(&mut machine, false, now).state, State::HalfOpen);
+    assert_eq!(end(&mut machine, false, now).state, State::Closed);
+    assert!(machine.is_quiet());
+    let shadow = end(&mut machine, true, now);
+    assert_eq!((shadow.state, shadow.opened, shadow.refused), (State::Closed, 1, 2));
+    machine.configure(settings(Trip::consecutive(100).unwrap(), 2), now);
+    assert_eq!(machine.shadow(), None);
+}
+
+#[test]
+fn metrics_only_counts_what_it_would_have_done() {
+    let mut machine = fresh(Trip::consecutive(2).unwrap(), 1);
+    let now = Instant::now();
+    machine.hold(Hold::MetricsOnly);
+    for _ in 0..5 {
+        assert!(machine.admit(now).0.is_ok());
+        assert_eq!(machine.count(call(true), || now), None);
+    }
+    let shadow = machine.shadow().unwrap();
+    assert_eq!((machine.state(), shadow.opened, shadow.refused), (State::MetricsOnly, 1, 3));
+    machine.reset();
+    assert_eq!(machine.shadow(), None);
+    machine.count(call(true), || now);
+    assert_eq!(machine.count(call(true), || now).unwrap().to, State::Open);
+}
+
+proptest! {
+    /// What a candidate says it would have done is what a breaker with its trip does, as long as nothing was refused.
+    #[test]
+    fn a_candidate_opens_when_a_breaker_would(failures in prop::collection::vec(any::<bool>(), 1..200), n in 1..8_u32) {
+        let trip = Trip::failure_rate(0.6, Window::calls(10)?)?.with_consecutive(n)?;
+        let mut live = fresh(trip, 1);
+        let mut trial = Machine::new(settings(Trip::consecutive(u32::MAX)?, 1).shadow(trip));
+        let now = Instant::now();
+        for failed in failures {
+            live.count(call(failed), || now);
+            trial.count(call(failed), || now);
+            let shadow = trial.shadow().unwrap();
+            prop_assert_eq!(shadow.state, live.state());
+            if shadow.state == State::Open {
+                break;
+            }
+            prop_assert_eq!((shadow.calls, shadow.failed), (live.tally().calls, live.tally().failed));
+        }
+    }
 }

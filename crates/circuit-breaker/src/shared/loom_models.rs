@@ -4,7 +4,7 @@ use buttress_core::Backoff;
 use loom::{sync::Arc, thread};
 
 use super::*;
-use crate::{Probes, Trip, Window};
+use crate::{Probes, Ramp, Trip, Window, state::Hold};
 
 const BAD: Verdict = Verdict::Bad { slow: false };
 const GOOD: Verdict = Verdict::Good { slow: false };
@@ -22,7 +22,11 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
 fn shared(trip: Trip, permitted: u32, cells: usize, now: Instant) -> Arc<Shared> {
     let probes = Probes::try_new(permitted, Duration::from_secs(1)).unwrap();
     let open_for = Backoff::constant(Duration::ZERO);
-    Arc::new(Shared::new(Settings { trip, probes, open_for, ..Settings::default() }, cells, now))
+    Arc::new(Shared::new(
+        Settings { probes, open_for, ramp: Ramp::NONE, ..Settings::default().trip(trip) },
+        cells,
+        now,
+    ))
 }
 
 fn state(shared: &Shared) -> State {
@@ -137,10 +141,78 @@ fn loom_a_verdict_of_an_older_epoch_changes_nothing() {
             thread::spawn(move || shared.settle(0, stale, BAD, || now))
         };
         // Opens, and closes again by reset: the late failure belongs to one of the two states before.
-        shared.with(now, |machine| machine.hold(true));
+        shared.with(now, |machine| machine.hold(Hold::Open));
         shared.with(now, |machine| machine.reset());
         late.join().unwrap();
         assert_eq!(state(&shared), State::Closed);
         assert_eq!(shared.with(now, |machine| machine.consecutive()).0, 0);
+    });
+}
+
+#[test]
+fn loom_the_end_of_a_ramp_is_told_once_and_refuses_nobody() {
+    model(|| {
+        let now = Instant::now();
+        let probes = Probes::try_new(1, Duration::from_secs(1)).unwrap();
+        let ramp = Ramp::over(Duration::from_secs(1)).unwrap();
+        let settings =
+            Settings { probes, ramp, open_for: Backoff::constant(Duration::ZERO), ..Settings::default() };
+        let shared = Arc::new(Shared::new(settings.trip(Trip::consecutive(1).unwrap()), 1, now));
+        let ticket = shared.admit(|| now).0.unwrap();
+        shared.settle(0, ticket, BAD, || now);
+        let probe = shared.admit(|| now).0.unwrap();
+        assert_eq!(shared.settle(0, probe, GOOD, || now).unwrap().to, State::Recovering);
+        let end = now + Duration::from_secs(1);
+        let others = [(); 2].map(|()| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (ticket, told) = shared.admit(|| end);
+                shared.settle(0, ticket.expect("nobody is refused"), GOOD, || end);
+                told
+            })
+        });
+        let told = others.map(|other| other.join().unwrap()).into_iter().flatten().count();
+        let (tally, late) = shared.with(end, |machine| machine.state());
+        assert_eq!((tally, told + usize::from(late.is_some())), (State::Closed, 1));
+    });
+}
+
+#[test]
+fn loom_what_a_backend_asked_for_is_known_when_it_opens() {
+    model(|| {
+        let now = Instant::now();
+        let shared = shared(Trip::consecutive(2).unwrap(), 1, 2, now);
+        let asks = shared.admit(|| now).0.unwrap();
+        let other = call(&shared, 1, BAD, now);
+        let asked = Duration::from_secs(30);
+        let told = shared.leave_alone(asks, asked, now).or(shared.settle(0, asks, BAD, || now));
+        let opened = other.join().unwrap().or(told).unwrap();
+        assert_eq!((opened.to, opened.open_for), (State::Open, Some(asked)));
+    });
+}
+
+#[test]
+fn loom_calls_that_run_while_the_settings_change_are_not_counted_and_later_ones_are() {
+    model(|| {
+        let now = Instant::now();
+        let trip = |n, window| {
+            Trip::failure_rate(1.0, Window::calls(window).unwrap()).unwrap().with_consecutive(n).unwrap()
+        };
+        let shared = shared(trip(9, 4), 1, 2, now);
+        let running = shared.admit(|| now).0.unwrap();
+        let late = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.settle(0, running, GOOD, || now))
+        };
+        let other = call(&shared, 1, GOOD, now);
+        let settings = shared.with(now, |machine| machine.settings().trip(trip(9, 2))).0;
+        shared.with(now, |machine| machine.configure(settings, now));
+        late.join().unwrap();
+        other.join().unwrap();
+        let ticket = shared.admit(|| now).0.unwrap();
+        shared.settle(0, ticket, GOOD, || now);
+        // Each of the two may have been counted before the change, or not at all; the last one always is.
+        let tally = shared.with(now, |machine| machine.tally()).0;
+        assert!(tally.failed == 0 && (1..=2).contains(&tally.calls), "{tally:?}");
     });
 }

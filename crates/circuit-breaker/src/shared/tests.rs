@@ -1,14 +1,15 @@
 use buttress_core::Backoff;
 
 use super::*;
-use crate::{Probes, Trip, Window};
+use crate::{Probes, Ramp, Trip, Window, state::Hold};
 
 const GOOD: Verdict = Verdict::Good { slow: false };
 const BAD: Verdict = Verdict::Bad { slow: false };
 const SECOND: Duration = Duration::from_secs(1);
 
 fn shared(trip: Trip, start: Instant) -> Shared {
-    let settings = Settings { trip, open_for: Backoff::constant(SECOND), ..Settings::default() };
+    let settings =
+        Settings { ramp: Ramp::NONE, open_for: Backoff::constant(SECOND), ..Settings::default().trip(trip) };
     Shared::new(settings, 4, start)
 }
 
@@ -36,7 +37,7 @@ fn regression_07_nothing_refused_waits_for_a_lock() {
     assert!(refused_while_locked(now + SECOND), "every probe is out");
     shared.settle(0, probes[0], Verdict::None, || now);
     assert!(refused_while_locked(now + SECOND), "nobody waits to be the next probe");
-    shared.with(now, |machine| machine.hold(true));
+    shared.with(now, |machine| machine.hold(Hold::Open));
     assert!(refused_while_locked(now), "held open");
 }
 

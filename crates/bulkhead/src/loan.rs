@@ -1,0 +1,85 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use buttress_core::Origin;
+
+use crate::{config::Settings, limiter::Inner};
+
+/// A bulkhead that is lent to its handles, and lent again when the last of them is gone and all its permits are home.
+///
+/// The future of every call holds its bulkhead. A reference count for that would be two writes to memory for each call,
+/// on a line that all threads share: more than all the rest of it. So bulkheads are never freed, and a future holds a
+/// plain reference. They are used again instead: there are never more of one name and one configuration than were alive,
+/// or had calls in flight, at the same time.
+#[derive(Debug)]
+pub(crate) struct Loan(&'static Inner);
+
+static RETURNED: Mutex<Vec<&'static Inner>> = Mutex::new(Vec::new());
+
+impl Loan {
+    pub(crate) fn of(origin: Origin, settings: Settings) -> Self {
+        let mut returned = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |inner: &&'static Inner| inner.fits(origin, &settings);
+        // From the end: where many come and go, as keys do, it is the last one.
+        if let Some(at) = returned.iter().rposition(fits) {
+            let inner = returned.swap_remove(at);
+            drop(returned);
+            inner.renew();
+            return Self(inner);
+        }
+        drop(returned);
+        Self(Box::leak(Box::new(Inner::new(origin, settings))))
+    }
+
+    #[inline]
+    pub(crate) const fn inner(&self) -> &'static Inner {
+        self.0
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+    }
+}
+
+/// Some for each processor, so that few of more threads share one; a power of two.
+pub(crate) fn stripes() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    (4 * processors).next_power_of_two().clamp(8, 64)
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::ptr;
+
+    use crate::{BulkheadLayer, Limit, Limiter};
+
+    fn limiter(name: &str) -> Limiter {
+        BulkheadLayer::new(name, Limit::fixed(2).unwrap()).limiter()
+    }
+
+    #[test]
+    fn it_is_lent_again_when_all_permits_are_home() {
+        let first = limiter("lent");
+        let place = first.inner();
+        let held = first.try_acquire().unwrap();
+        first.set_limit(7).unwrap();
+        drop(first);
+        let second = limiter("lent");
+        assert!(!ptr::eq(second.inner(), place), "a permit is out");
+        drop(held);
+        let third = limiter("lent");
+        assert!(ptr::eq(third.inner(), place));
+        assert_eq!((third.limit(), third.snapshot().in_flight), (2, 0), "as good as new");
+        assert!(!ptr::eq(limiter("another").inner(), place));
+    }
+
+    #[test]
+    fn many_in_a_row_take_the_place_of_one() {
+        let place = limiter("in a row").inner();
+        assert!((0..1000).all(|_| ptr::eq(limiter("in a row").inner(), place)));
+    }
+}

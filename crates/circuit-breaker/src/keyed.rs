@@ -1,0 +1,255 @@
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use buttress_core::{ByError, Classify, Metric, Observe, Origin, Rejected, Value};
+use quick_cache::sync::Cache;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{Breaker, ResponseFuture, State, permit::Admitted, settings::Settings};
+
+/// What a keyed breaker can be keyed by. `Debug` names it in events, at most 64 characters of it.
+pub trait Key: Hash + Eq + Clone + fmt::Debug + Send + Sync + 'static {}
+
+impl<K: Hash + Eq + Clone + fmt::Debug + Send + Sync + 'static> Key for K {}
+
+/// A breaker for each key, at most so many.
+///
+/// All have the same name and the same settings. A key that nobody asks for during a whole [idle time](KeyedLayer::idle) is
+/// forgotten; where there would be too many, those go that were asked for once or long ago, and not those in use
+/// (S3-FIFO; Yang, Zhang, Qiu, Yue, Vinayak, SOSP 2023), so that a flood of random keys does not close the breaker of a
+/// host that fails. What is forgotten begins anew, closed.
+///
+/// Clones are the same breakers.
+#[derive(Debug)]
+pub struct Breakers<K: Key>(Arc<Table<K>>);
+
+impl<K: Key> Clone for Breakers<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Table<K: Key> {
+    origin: Origin,
+    settings: Mutex<Settings>,
+    breakers: Cache<K, Breaker>,
+    idle: Duration,
+    swept: Mutex<Instant>,
+}
+
+impl<K: Key> Breakers<K> {
+    pub(crate) fn new(origin: Origin, settings: Settings) -> Self {
+        Self::of(origin, settings, 1_024, Duration::from_secs(600))
+    }
+
+    fn of(origin: Origin, settings: Settings, capacity: usize, idle: Duration) -> Self {
+        Self(Arc::new(Table {
+            origin,
+            settings: Mutex::new(settings),
+            breakers: Cache::new(capacity),
+            idle,
+            swept: Mutex::new(Instant::now()),
+        }))
+    }
+
+    fn with_capacity(&self, most: usize) -> Self {
+        Self::of(self.0.origin, self.settings(), most.max(1), self.0.idle)
+    }
+
+    fn with_idle(&self, idle: Duration) -> Self {
+        Self::of(self.0.origin, self.settings(), self.capacity(), idle)
+    }
+
+    /// The breaker of that key, which is made where there is none.
+    pub fn breaker(&self, key: &K) -> Breaker {
+        self.sweep_before_making(key);
+        let make = || {
+            let mut name = format!("{key:?}");
+            if let Some((end, _)) = name.char_indices().nth(64) {
+                name.truncate(end);
+            }
+            Ok::<_, std::convert::Infallible>(Breaker::of_key(self.0.origin, self.settings(), name))
+        };
+        let Ok(breaker) = self.0.breakers.get_or_insert_with(key, make);
+        // Looking first, so that the line stays with every reader.
+        let used = &breaker.loan().used;
+        if !used.load(Relaxed) {
+            used.store(true, Relaxed);
+        }
+        breaker
+    }
+
+    /// The breaker of that key, if there is one.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<Breaker> {
+        self.0.breakers.peek(key)
+    }
+
+    /// Every key that has a breaker, with it, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<(K, Breaker)> {
+        self.0.breakers.iter().collect()
+    }
+
+    /// How many keys have a breaker.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.breakers.len()
+    }
+
+    /// Whether no key has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.breakers.is_empty()
+    }
+
+    /// How many keys can have one at the same time.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        usize::try_from(self.0.breakers.capacity()).unwrap_or(usize::MAX)
+    }
+
+    /// The settings that all work by.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes all of them work by other settings from now on: see [`Breaker::configure`].
+    pub fn configure(&self, settings: Settings) {
+        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.all().into_iter().for_each(|(_, breaker)| breaker.configure(settings));
+    }
+
+    /// Forgets the keys that nobody asked for since the last time. Only when a key is new: then they matter.
+    fn sweep_before_making(&self, key: &K) {
+        if self.0.breakers.contains_key(key) {
+            return;
+        }
+        let Ok(mut swept) = self.0.swept.try_lock() else { return };
+        let now = Instant::now();
+        if now.saturating_duration_since(*swept) < self.0.idle {
+            return;
+        }
+        *swept = now;
+        self.0.breakers.retain(|_, breaker| breaker.loan().used.swap(false, Relaxed));
+    }
+}
+
+/// `keys`, how many of their breakers are `closed`, `open` or `recovering` (any other state is one of these in effect),
+/// and the rejections of all.
+impl<K: Key> Observe for Breakers<K> {
+    fn origin(&self) -> Origin {
+        self.0.origin
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer keys than a float can count")]
+    fn observe(&self, visit: &mut dyn FnMut(Metric)) {
+        let states: Vec<State> = self.all().iter().map(|(_, breaker)| breaker.state()).collect();
+        let count = |f: fn(&State) -> bool| states.iter().filter(|state| f(state)).count() as f64;
+        visit(Metric::new("keys", Value::Gauge(states.len() as f64)));
+        let open = |state: &State| matches!(state, State::Open | State::HalfOpen | State::ForcedOpen);
+        let part = |state: &State| matches!(state, State::Recovering | State::Throttling);
+        visit(Metric::new("breakers", Value::Gauge(count(open))).with_label("state", "open"));
+        visit(Metric::new("breakers", Value::Gauge(count(part))).with_label("state", "recovering"));
+        let closed = states.len() as f64 - count(open) - count(part);
+        visit(Metric::new("breakers", Value::Gauge(closed)).with_label("state", "closed"));
+        self.0.origin.observe_rejections(visit);
+    }
+}
+
+/// Puts a breaker for each key before a service: made by [`Builder::keyed`](crate::Builder::keyed). All services that one
+/// layer makes, and their clones, share the breakers.
+#[derive(Debug, Clone)]
+pub struct KeyedLayer<K: Key, F, C = ByError> {
+    breakers: Breakers<K>,
+    key: F,
+    classify: C,
+}
+
+impl<K: Key, F, C> KeyedLayer<K, F, C> {
+    pub(crate) const fn new(breakers: Breakers<K>, key: F, classify: C) -> Self {
+        Self { breakers, key, classify }
+    }
+
+    /// How many keys can have a breaker at the same time; at least one. Default: 1,024.
+    #[must_use]
+    pub fn capacity(self, most: usize) -> Self {
+        Self { breakers: self.breakers.with_capacity(most), ..self }
+    }
+
+    /// A key that nobody asks for during so long is forgotten, at the latest after twice that, when a new one comes.
+    /// Default: 10 minutes.
+    #[must_use]
+    pub fn idle(self, idle: Duration) -> Self {
+        Self { breakers: self.breakers.with_idle(idle), ..self }
+    }
+
+    /// The handle of all breakers.
+    #[must_use]
+    pub fn breakers(&self) -> Breakers<K> {
+        self.breakers.clone()
+    }
+}
+
+impl<S, K: Key, F: Clone, C: Clone> Layer<S> for KeyedLayer<K, F, C> {
+    type Service = KeyedCircuitBreaker<S, K, F, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        KeyedCircuitBreaker {
+            inner,
+            breakers: self.breakers.clone(),
+            key: self.key.clone(),
+            classify: self.classify.clone(),
+        }
+    }
+}
+
+/// A service behind a breaker for each key: made by [`KeyedLayer`].
+///
+/// It is ready when the service inside is: before there is a request, nobody knows whose breaker decides. A request that is
+/// refused never reaches the service inside.
+#[derive(Debug, Clone)]
+pub struct KeyedCircuitBreaker<S, K: Key, F, C = ByError> {
+    inner: S,
+    breakers: Breakers<K>,
+    key: F,
+    classify: C,
+}
+
+impl<S, K, F, C, Req> Service<Req> for KeyedCircuitBreaker<S, K, F, C>
+where
+    S: Service<Req>,
+    S::Error: From<Rejected>,
+    K: Key,
+    F: Fn(&Req) -> K,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, C>;
+
+    /// An error of the service inside is told to no breaker: it has no key.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        // Its handle lives until the call is admitted; from then on the admission is void should it be lent again.
+        let breaker = self.breakers.breaker(&(self.key)(&request));
+        match Admitted::admit(breaker.inner()) {
+            Ok(admitted) => {
+                ResponseFuture::running(self.inner.call(request), admitted, self.classify.clone())
+            }
+            Err(refusal) => ResponseFuture::refused(breaker.inner(), refusal),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+/// Says whether a request can be sent again, and makes the copy.
+///
+/// A retry and a hedge ask it. Any function `Fn(&Req) -> Option<Req>` is one. Send again only what is idempotent: what can
+/// be carried out twice without harm.
+///
+/// ```
+/// use buttress_core::ReplayRequest;
+///
+/// #[derive(Clone)]
+/// enum Command { Get(String), Increment(String) }
+///
+/// let only_reads = |command: &Command| matches!(command, Command::Get(_)).then(|| command.clone());
+/// assert!(only_reads.replay(&Command::Get("visits".into())).is_some());
+/// assert!(only_reads.replay(&Command::Increment("visits".into())).is_none());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot copy a `{Req}` for another attempt",
+    note = "`CloneRequest` asks for `{Req}: Clone`; a closure takes `&{Req}`, spelled out"
+)]
+pub trait ReplayRequest<Req> {
+    /// A copy for a later attempt; `None` where there can be none: then the attempt that is about to be made is the
+    /// last.
+    ///
+    /// It is asked before each attempt but the last one allowed.
+    fn replay(&self, request: &Req) -> Option<Req>;
+
+    /// Whether a copy that was made before can really be sent, asked when another attempt is wanted. A copy that shares a body
+    /// with the first request may find out only by then that the body was too long to be kept. `true` by default.
+    fn can_replay(&self, kept: &Req) -> bool {
+        let _ = kept;
+        true
+    }
+}
+
+/// Every request can be sent again, by its `Clone`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CloneRequest;
+
+impl<Req: Clone> ReplayRequest<Req> for CloneRequest {
+    fn replay(&self, request: &Req) -> Option<Req> {
+        Some(request.clone())
+    }
+}
+
+impl<F, Req> ReplayRequest<Req> for F
+where
+    F: Fn(&Req) -> Option<Req>,
+{
+    fn replay(&self, request: &Req) -> Option<Req> {
+        self(request)
+    }
+}
