@@ -7,9 +7,9 @@ mod scenario;
 
 use std::time::Duration;
 
-use buttress_simulator::for_seeds;
+use buttress_simulator::{Arrivals, Backend, Callers, Report, Simulation, for_seeds};
 
-use self::scenario::{BEGINS, ENDS, NORMAL, OVER, naive, protected};
+use self::scenario::{BEGINS, ENDS, NORMAL, OVER, backend, naive, protect, protected};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -57,4 +57,31 @@ fn the_default_stack_serves_through_an_overload_and_is_back_at_once() {
         least = least.min(overload.goodput());
     });
     println!("20 seeds: at least {least:.0} calls a second in the overload, back after at most {slowest:?}");
+}
+
+/// The normal load all along, and for a minute something is wrong with the backend.
+fn outage(seed: u64, wrong: fn(Backend) -> Backend) -> Report {
+    let callers = Callers::arriving(Arrivals::poisson(NORMAL)).patient_for(5 * SECOND);
+    let simulation = Simulation::new(OVER).seed(seed).callers(callers);
+    simulation.run(|world| protect(world, wrong(backend()))).expect("every call ends")
+}
+
+#[test]
+fn the_default_stack_is_back_soon_after_an_outage_of_a_minute() {
+    let outages: [(&str, fn(Backend) -> Backend); 3] = [
+        ("refuses", |backend| backend.refusing(BEGINS..ENDS)),
+        ("hangs", |backend| backend.hanging(BEGINS..ENDS)),
+        ("is five times slower", |backend| backend.slow(5.0, BEGINS..ENDS)),
+    ];
+    for (name, wrong) in outages {
+        let mut slowest = Duration::ZERO;
+        for_seeds(0..5, |seed| {
+            let report = outage(seed, wrong);
+            report.assert_goodput(..BEGINS, 0.98);
+            // Of the calls of any five seconds, for ever after. By chance there are some of more than the backend can do.
+            report.assert_recovery(ENDS, 0.9, 10 * SECOND);
+            slowest = slowest.max(report.recovery(ENDS, 0.9).unwrap_or_default());
+        });
+        println!("a backend that {name} for a minute: back after at most {slowest:?}");
+    }
 }

@@ -5,9 +5,11 @@ use std::{future::Ready, time::Duration};
 use buttress_bulkhead::{Adaptive, BulkheadLayer, Limit};
 use buttress_circuit_breaker::{CircuitBreakerLayer, State};
 use buttress_retry::RetryLayer;
-use buttress_simulator::{Answer, Arrivals, Backend, Call, Callers, Durations, Report, Simulation, World};
+use buttress_simulator::{
+    Answer, Arrivals, Backend, BackendError, Call, Callers, Durations, Report, Simulation, World,
+};
 use buttress_timeout::TimeoutLayer;
-use tower::{BoxError, ServiceBuilder, retry::Policy};
+use tower::{BoxError, Service, ServiceBuilder, retry::Policy};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,19 +64,23 @@ impl Policy<Call, Answer, BoxError> for ThreeTimes {
 
 /// The same limits, with the layers of Buttress at their defaults.
 pub(crate) fn protected(seed: u64) -> Report {
-    let stack = |world: &World| {
-        let breaker = CircuitBreakerLayer::new("backend");
-        let bulkhead = BulkheadLayer::new("backend", Limit::adaptive(Adaptive::gradient2()));
-        let (state, limit) = (breaker.breaker(), bulkhead.limiter());
-        world.gauge("open", move || if state.state() == State::Open { 1.0 } else { 0.0 });
-        world.gauge("limit", move || limit.limit() as f64);
-        ServiceBuilder::new()
-            .layer(TimeoutLayer::new(4 * SECOND).named("total"))
-            .layer(RetryLayer::new("backend"))
-            .layer(breaker)
-            .layer(TimeoutLayer::new(SECOND).named("attempt"))
-            .layer(bulkhead)
-            .service(world.backend(backend()))
-    };
-    simulation(seed).run(stack).expect("every call ends")
+    simulation(seed).run(|world| protect(world, backend())).expect("every call ends")
+}
+
+pub(crate) fn protect(
+    world: &World,
+    backend: Backend,
+) -> impl Service<Call, Response = Answer, Error = BackendError, Future: Send> + Clone + Send + use<> {
+    let breaker = CircuitBreakerLayer::new("backend");
+    let bulkhead = BulkheadLayer::new("backend", Limit::adaptive(Adaptive::gradient2()));
+    let (state, limit) = (breaker.breaker(), bulkhead.limiter());
+    world.gauge("open", move || if state.state() == State::Open { 1.0 } else { 0.0 });
+    world.gauge("limit", move || limit.limit() as f64);
+    ServiceBuilder::new()
+        .layer(TimeoutLayer::new(4 * SECOND).named("total"))
+        .layer(RetryLayer::new("backend"))
+        .layer(breaker)
+        .layer(TimeoutLayer::new(SECOND).named("attempt"))
+        .layer(bulkhead)
+        .service(world.backend(backend))
 }

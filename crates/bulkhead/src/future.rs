@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Classify, Origin, Reason, Rejected};
+use buttress_core::{Classify, Origin, Reason, Rejectable, Rejected};
 use pin_project_lite::pin_project;
 
 use crate::{permit::Admitted, when_full::Wait};
@@ -84,7 +84,7 @@ where
     F: Future<Output = Result<Res, Err>>,
     C: Classify<Res, Err>,
     W: Wait<F>,
-    Err: From<Rejected>,
+    Err: Rejectable,
 {
     type Output = Result<Res, Err>;
 
@@ -103,7 +103,7 @@ where
                 admitted.waits();
                 return Poll::Pending;
             };
-            admitted.finish(|| this.classify.classify(&result));
+            admitted.finish_with(this.classify, &result);
             return Poll::Ready(result);
         }
     }

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{ByError, Classify, Observe, Reason, Rejected};
+use buttress_core::{ByError, Classify, Observe, Reason, Rejectable};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -87,7 +87,7 @@ pub struct KeyedBulkhead<S, K: Key, F, Q = Reject, P = ByTask, C = ByError> {
 impl<S, K, F, Q, P, C, Req> Service<Req> for KeyedBulkhead<S, K, F, Q, P, C>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: Rejectable,
     K: Key,
     F: Fn(&Req) -> K,
     Q: WhenFull<S, Req>,

@@ -163,14 +163,14 @@ impl Limiter {
     ///
     /// # Panics
     /// As `acquire` does.
-    pub async fn call_with<T, E: From<Rejected>>(
+    pub async fn call_with<T, E: Rejectable>(
         &self,
         classify: impl Classify<T, E>,
         f: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let mut admitted = self.inner().wait().await?;
         let result = f().await;
-        admitted.finish(|| classify.classify(&result));
+        admitted.finish_with(&classify, &result);
         result
     }
 
@@ -268,6 +268,6 @@ impl Permit {
     /// The call ended like this. A permit that is dropped instead tells an adaptive limit nothing, unless the call took
     /// longer than [`slow_call`](crate::Adaptive::with_slow_call).
     pub fn finish(mut self, outcome: Outcome) {
-        self.0.finish(|| outcome);
+        self.0.finish(outcome);
     }
 }

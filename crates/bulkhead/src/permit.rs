@@ -1,4 +1,4 @@
-use buttress_core::{Deadline, Outcome};
+use buttress_core::{Classify, Deadline, Outcome, Rejectable};
 use tokio::time::Instant;
 
 use crate::{adaptive::Verdict, limiter::Inner, waiters::Source};
@@ -44,29 +44,46 @@ impl Admitted {
         }
     }
 
-    /// The call ended like this.
-    #[inline]
-    pub(crate) fn finish(&mut self, outcome: impl FnOnce() -> Outcome) {
+    /// The call ended like this, where a failure means that the backend has too much to do.
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
         if self.inner.adaptive.is_some() {
-            self.tell(outcome());
+            self.tell(outcome, false);
+        }
+        self.give_back();
+    }
+
+    /// The call ended with this result.
+    #[inline]
+    pub(crate) fn finish_with<Res, Err: Rejectable>(
+        &mut self,
+        classify: &impl Classify<Res, Err>,
+        result: &Result<Res, Err>,
+    ) {
+        if self.inner.adaptive.is_some() {
+            let outcome = classify.classify(result);
+            // Of failures, those that a layer inside gave up: it timed out. A backend that fails by itself may have
+            // nothing to do at all, and a lower limit would not mend it.
+            let is_its_own =
+                outcome == Outcome::Failure && result.as_ref().is_err_and(|error| error.rejected().is_none());
+            self.tell(outcome, is_its_own);
         }
         self.give_back();
     }
 
     /// A call that was ready at once never waited for the backend: its success says nothing.
     #[inline]
-    fn tell(&self, outcome: Outcome) {
+    fn tell(&self, outcome: Outcome, is_its_own: bool) {
         if self.started != 0 || outcome != Outcome::Success {
-            self.tell_more(outcome);
+            self.tell_more(outcome, is_its_own);
         }
     }
 
     #[inline(never)]
-    fn tell_more(&self, outcome: Outcome) {
+    fn tell_more(&self, outcome: Outcome, is_its_own: bool) {
         match outcome {
             Outcome::Success => self.record(Verdict::Good),
             // Given up at the caller's deadline: the same as a call that an outer timeout drops.
-            Outcome::Failure if Deadline::has_expired() => self.give_up(),
+            Outcome::Failure if is_its_own || Deadline::has_expired() => self.give_up(),
             Outcome::Failure | Outcome::Throttled(_) => self.record(Verdict::Bad),
             Outcome::Ignored => {}
         }

@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use buttress_core::{ByError, Classify, Reason, Rejected};
+use buttress_core::{ByError, Classify, Reason, Rejectable};
 use tower_service::Service;
 
 use crate::{
@@ -54,7 +54,7 @@ impl<S: Clone, Q: Clone, P: Clone, C: Clone> Clone for Bulkhead<S, Q, P, C> {
 impl<S, Q, P, C, Req> Service<Req> for Bulkhead<S, Q, P, C>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: Rejectable,
     Q: WhenFull<S, Req>,
     P: Prioritize<Req>,
     C: Classify<S::Response, S::Error> + Clone,

@@ -160,7 +160,8 @@ async fn a_refusal_does_not_wait_for_the_backend() {
     let mut service = layer.layer(Stuck);
     assert!(tokio::time::timeout(SECOND, service.ready()).await.is_err(), "there is a permit: it waits");
     let held = layer.limiter().try_acquire().unwrap();
-    let error = service.ready().await.unwrap().call(1).await.unwrap_err();
+    let at_once = tokio::time::timeout(SECOND, service.ready()).await.expect("it refuses");
+    let error = at_once.unwrap().call(1).await.unwrap_err();
     let rejected = error.rejected().unwrap();
     assert_eq!((rejected.reason(), rejected.sent()), (Reason::Overloaded, false));
     drop(held);

@@ -15,7 +15,7 @@ use buttress_core::{Metric, Observe, Reason, Rejectable, Value};
 use buttress_testkit::probe::{self, Backend, BoxError};
 use tokio::{
     task::yield_now,
-    time::{advance, sleep},
+    time::{advance, sleep, timeout},
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -65,17 +65,22 @@ async fn a_flood_of_random_keys_moves_nothing_that_is_in_use() {
         .keyed(|request: &u64| *request)
         .capacity(1_000);
     let limiters = layer.limiters();
+    let mut word = 1_u64;
+    let mut flood = || {
+        for _ in 0..500_000 {
+            // xorshift: a million keys, none twice.
+            word ^= word << 13;
+            word ^= word >> 7;
+            word ^= word << 17;
+            drop(limiters.limiter(&word).unwrap().try_acquire().unwrap());
+        }
+    };
+    // It comes when the map is full already, and would be the next to go.
+    flood();
     let hot = limiters.limiter(&u64::MAX).unwrap();
     let held = [hot.try_acquire().unwrap(), hot.try_acquire().unwrap()];
     drop(hot);
-    let mut word = 1_u64;
-    for _ in 0..1_000_000 {
-        // xorshift: a million keys, none twice.
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        drop(limiters.limiter(&word).unwrap().try_acquire().unwrap());
-    }
+    flood();
     assert!(limiters.len() <= 1_000, "{}", limiters.len());
     assert!(limiters.limiter(&u64::MAX).unwrap().try_acquire().is_err(), "two calls are in flight");
     drop(held);
@@ -94,7 +99,8 @@ async fn where_all_are_in_use_new_keys_are_refused_and_old_ones_are_not() {
     }
     yield_now().await;
     for _ in 0..100 {
-        let refused = service.ready().await.unwrap().call(3).await.unwrap_err();
+        let call = service.ready().await.unwrap().call(3);
+        let refused = timeout(SECOND, call).await.expect("it does not reach the backend").unwrap_err();
         assert_eq!(refused.rejected().unwrap().reason(), Reason::Overloaded);
         assert_eq!(layer.limiters().len(), 3);
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use buttress_bulkhead::{Adaptive, BulkheadLayer, Limit, Limiter, Queue};
-use buttress_core::{Deadline, Outcome, Reason, Rejectable, Rejected};
+use buttress_core::{Deadline, Origin, Outcome, Reason, Rejectable, Rejected};
 use buttress_testkit::probe::{Backend, BoxError};
 use tokio::{
     task::JoinSet,
@@ -104,6 +104,27 @@ async fn regression_28_waiters_are_woken_and_not_polled() {
     }
 }
 
+/// What a timeout for each attempt, inside the bulkhead or outside of the adapter, makes of a call.
+fn timed_out() -> Rejected {
+    Origin::new("timeout", "attempt").reject(Reason::TimedOut).after_sending()
+}
+
+/// A backend that answers quickly with errors has nothing to do: fewer calls would not mend it.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_fails_by_itself_keeps_its_limit() {
+    for algorithm in ALGORITHMS {
+        let limiter = adaptive(algorithm());
+        for i in 0..2000 {
+            let answer = async || {
+                sleep(10 * MS).await;
+                if i % 3 == 0 { Err::<(), BoxError>("broken".into()) } else { Ok(()) }
+            };
+            let _result = limiter.call(answer).await;
+        }
+        assert_eq!(limiter.limit(), 20);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn regression_29_timeouts_shrink_an_adaptive_limit() {
     for algorithm in ALGORITHMS {
@@ -115,8 +136,8 @@ async fn regression_29_timeouts_shrink_an_adaptive_limit() {
                 let limiter = limiter.clone();
                 calls.spawn(async move {
                     let hang = async || {
-                        sleep(SECOND).await;
-                        Err::<(), BoxError>("timed out".into())
+                        sleep(250 * MS).await;
+                        Err::<(), BoxError>(timed_out().into())
                     };
                     limiter.call(hang).await
                 });
@@ -146,7 +167,7 @@ async fn regression_29_a_caller_without_patience_says_nothing_of_the_backend() {
     let limiter = adaptive(Adaptive::aimd());
     let fails = async || {
         sleep(10 * MS).await;
-        Err::<(), BoxError>("too late".into())
+        Err::<(), BoxError>(timed_out().into())
     };
     for patience in [5 * MS, 20 * MS] {
         assert_eq!(limiter.limit(), 20);

@@ -50,6 +50,8 @@ pub(crate) struct Machine {
     pub(crate) opened: u64,
     transitions: u64,
     next_lease: NonZeroU64,
+    /// The bucket of time that windows were last moved on to.
+    reached: u64,
     /// The length of a bucket as callers count them, two to this power of nanoseconds.
     shift: u32,
 }
@@ -76,6 +78,7 @@ impl Machine {
             opened: 0,
             transitions: 0,
             next_lease: NonZeroU64::MIN,
+            reached: 0,
             shift: 0,
             settings,
         };
@@ -259,7 +262,9 @@ impl Machine {
                 self.throttle()
             }
             // Only what is bad can open it: a success never makes a rate reach its threshold.
-            Phase::Closed | Phase::Recovering { .. } if !ended.is_clean() && self.meter.is_tripped() => {
+            Phase::Closed | Phase::Recovering { .. }
+                if !self.meter.seen(ended).is_clean() && self.meter.is_tripped() =>
+            {
                 Some(self.open(now()))
             }
             _ => None,
@@ -307,8 +312,9 @@ impl Machine {
         for candidate in self.candidates.iter_mut().flatten() {
             candidate.meter().advance(bucket, self.shift);
         }
+        let is_another = std::mem::replace(&mut self.reached, bucket) != bucket;
         if let Phase::Throttling { lasted, .. } = &mut self.phase {
-            *lasted = true;
+            *lasted |= is_another;
         }
     }
 
@@ -341,11 +347,11 @@ impl Machine {
             }
         };
         replace(candidate, settings.shadow);
-        if own.is_some() {
+        if matches!(self.phase, Phase::Held(Hold::MetricsOnly)) {
             replace(own, settings.policy.trip());
         }
         self.shift = self.buckets().map_or(0, Buckets::shift);
-        if self.counts() {
+        if self.counts() && (before.policy, before.shadow) != (settings.policy, settings.shadow) {
             // Calls that run were admitted by those who count otherwise: another window, another way to time.
             self.epoch = self.epoch.saturating_add(1);
         }
@@ -382,12 +388,12 @@ impl Machine {
         self.enter(Phase::Closed, None)
     }
 
-    /// As good as new.
-    pub(crate) fn renew(&mut self) {
+    /// As good as new. The transitions are counted on, so that those of before are known: returns how many there were.
+    pub(crate) fn renew(&mut self) -> u64 {
         self.reset();
         self.opened = 0;
-        self.transitions = 0;
         self.candidates[0] = self.settings.shadow.map(|trip| Candidate::new(trip, self.settings.open_for));
+        self.transitions
     }
 
     fn open(&mut self, now: Instant) -> Transition {
@@ -427,10 +433,10 @@ impl Machine {
     }
 
     fn transition(&mut self, from: State, open_for: Option<Duration>) -> Transition {
-        self.transitions += 1;
+        let to = self.state();
+        self.transitions += u64::from(from != to);
         let Tally { calls, failed, slow } = self.tally();
-        let consecutive_failures = self.consecutive();
-        let (number, to) = (self.transitions, self.state());
+        let (number, consecutive_failures) = (self.transitions, self.consecutive());
         Transition { number, from, to, calls, failed, slow, consecutive_failures, open_for }
     }
 

@@ -32,7 +32,7 @@ pub struct Breaker(Arc<Loan>);
 
 impl Breaker {
     pub(crate) fn new(origin: Origin, settings: Settings) -> Self {
-        Self(Arc::new(Loan::of(origin, settings, cells())))
+        Self(Arc::new(Loan::of(origin, settings, cells(), None)))
     }
 
     #[cfg(feature = "keyed")]
@@ -43,9 +43,7 @@ impl Breaker {
     /// For one of many, each with few callers: of few cells, and told of by its key.
     #[cfg(feature = "keyed")]
     pub(crate) fn of_key(origin: Origin, settings: Settings, key: String) -> Self {
-        let loan = Loan::of(origin, settings, cells().min(2));
-        loan.inner().name_key(key);
-        Self(Arc::new(loan))
+        Self(Arc::new(Loan::of(origin, settings, cells().min(2), Some(key))))
     }
 
     #[inline]
@@ -100,7 +98,7 @@ impl Breaker {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        let (snapshot, transition) = self.inner().shared.with(now, |machine| {
+        self.inner().with(now, |machine| {
             let Tally { calls, failed, slow } = machine.tally();
             Snapshot {
                 state: machine.state(),
@@ -112,32 +110,28 @@ impl Breaker {
                 opened: machine.opened,
                 shadow: machine.shadow(),
             }
-        });
-        transition.iter().for_each(|transition| self.inner().tell(transition));
-        snapshot
+        })
     }
 
     /// The settings that it works by.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        self.inner().shared.with(Instant::now(), |machine| *machine.settings()).0
+        self.inner().with(Instant::now(), |machine| *machine.settings())
     }
 
     /// Works by other settings from now on. Its state lives on, and what was counted, as far as a window of another size
     /// reaches; a window of time cannot be made of one of calls, nor the other way round, and begins anew. Calls that are
-    /// running are not counted.
+    /// running are not counted where it opens by something else than before, or has another shadow.
     pub fn configure(&self, settings: Settings) {
         self.steer(|machine, now| machine.configure(settings, now));
     }
 
     /// Every transition from now on: the last one is kept, and where several come quickly, those between may be missed
-    /// (see [`Transition::number`]). First it holds the state now, as a transition into itself. It ends when the last
-    /// handle and service of the breaker is gone.
+    /// (see [`Transition::number`]). First it holds the state now: as the last transition, or as one into itself where
+    /// nobody has listened before. It ends when the last handle and service of the breaker is gone.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Transition> {
-        let (standing, transition) = self.inner().shared.with(Instant::now(), |machine| machine.standing());
-        transition.iter().for_each(|transition| self.inner().tell(transition));
-        self.inner().subscribe(standing)
+        self.inner().subscribe(Instant::now())
     }
 
     /// Refuses every call until [`reset`](Self::reset).
@@ -151,12 +145,13 @@ impl Breaker {
     }
 
     /// Lets every call through until [`reset`](Self::reset), and counts what it would have done otherwise: see
-    /// [`Snapshot::shadow`]. To try a breaker out where there was none.
+    /// [`Snapshot::shadow`]. To try a breaker out where there was none. A [`Throttle`](crate::Throttle) is not tried out.
     pub fn metrics_only(&self) {
         self.steer(|machine, _| Some(machine.hold(Hold::MetricsOnly)));
     }
 
-    /// Opens it for that long, as if it had tripped: then probes decide. Does nothing while it is forced open or closed.
+    /// Opens it for that long, as if it had tripped: then probes decide. Does nothing while it is forced open or closed, or
+    /// only tried out.
     pub fn isolate(&self, length: Duration) {
         self.steer(|machine, now| machine.isolate(length, now));
     }
@@ -168,8 +163,7 @@ impl Breaker {
 
     fn steer(&self, f: impl FnOnce(&mut Machine, Instant) -> Option<Transition>) {
         let now = Instant::now();
-        let (transition, earlier) = self.inner().shared.with(now, |machine| f(machine, now));
-        earlier.iter().chain(&transition).for_each(|transition| self.inner().tell(transition));
+        self.inner().steer(now, |machine| f(machine, now));
     }
 }
 

@@ -4,9 +4,11 @@ use buttress_core::{Origin, Reason, Rejected, thread_number};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    breaker::Machine,
     published::Refusal,
+    settings::Settings,
     shared::Shared,
-    state::{Ticket, Transition, Verdict},
+    state::{Changes, Ticket, Transition, Verdict},
 };
 
 /// What all handles, services and calls of one breaker have in common.
@@ -19,15 +21,53 @@ pub(crate) struct Inner {
 }
 
 /// Who is told of transitions, and by which name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Audience {
+    /// How many transitions there were before the breaker was lent. One of those may still be on its way here, when
+    /// others listen already.
+    before: u64,
     key: Option<String>,
     subscribers: Option<watch::Sender<Transition>>,
 }
 
+impl Audience {
+    const NOBODY: Self = Self { before: u64::MAX, key: None, subscribers: None };
+}
+
 impl Inner {
     pub(crate) const fn new(origin: Origin, shared: Shared) -> Self {
-        Self { origin, shared, audience: Mutex::new(Audience { key: None, subscribers: None }) }
+        Self { origin, shared, audience: Mutex::new(Audience::NOBODY) }
+    }
+
+    /// Lends it, as good as new.
+    pub(crate) fn lend(&self, settings: Settings, key: Option<String>, now: Instant) {
+        let (before, _nobody_listens) = self.shared.with(now, |machine| {
+            machine.configure(settings, now);
+            machine.renew()
+        });
+        *self.audience() = Audience { before, key, subscribers: None };
+    }
+
+    /// Whoever listens to a breaker that is returned hears its end, and nothing of the one that is lent next.
+    pub(crate) fn give_back(&self, now: Instant) {
+        let audience = std::mem::replace(&mut *self.audience(), Audience::NOBODY);
+        self.shared.with(now, Machine::renew);
+        // Its end wakes those who wait: not under the lock.
+        drop(audience);
+    }
+
+    /// For the handle: runs with all that was gathered counted in, and tells what has changed.
+    pub(crate) fn with<R>(&self, now: Instant, f: impl FnOnce(&mut Machine) -> R) -> R {
+        let (result, changes) = self.shared.with(now, f);
+        self.tell_all(&changes);
+        result
+    }
+
+    /// The same for what changes the state itself.
+    pub(crate) fn steer(&self, now: Instant, f: impl FnOnce(&mut Machine) -> Option<Transition>) {
+        let (transition, mut changes) = self.shared.with(now, f);
+        changes.extend(transition);
+        self.tell_all(&changes);
     }
 
     #[inline]
@@ -40,28 +80,35 @@ impl Inner {
     }
 
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, now: impl Fn() -> Instant) {
-        if let Some(transition) = self.shared.settle(thread_number(), ticket, verdict, now) {
-            self.tell(&transition);
-        }
+        self.tell_all(&self.shared.settle(thread_number(), ticket, verdict, now));
+    }
+
+    #[inline]
+    pub(crate) fn tell_all(&self, changes: &Changes) {
+        changes.iter().for_each(|transition| self.tell(transition));
     }
 
     /// Outside of every lock, since a subscriber is a user's code.
     #[cold]
-    pub(crate) fn tell(&self, transition: &Transition) {
-        let &Transition { from, to, calls, failed, slow, consecutive_failures, open_for, .. } = transition;
+    fn tell(&self, transition: &Transition) {
+        let &Transition { number, from, to, calls, failed, slow, consecutive_failures, open_for } =
+            transition;
         if from == to {
             return;
         }
-        let (key, subscribers) = {
+        let (key, subscribers, number) = {
             let audience = self.audience();
-            (audience.key.clone(), audience.subscribers.clone())
+            if number <= audience.before {
+                return;
+            }
+            (audience.key.clone(), audience.subscribers.clone(), number - audience.before)
         };
         if let Some(subscribers) = subscribers {
             // Two transitions may be told at the same time: the later one stays.
             subscribers.send_if_modified(|last| {
-                let is_news = last.number < transition.number;
+                let is_news = last.number < number;
                 if is_news {
-                    *last = *transition;
+                    *last = Transition { number, ..*transition };
                 }
                 is_news
             });
@@ -94,21 +141,17 @@ impl Inner {
         }
     }
 
-    pub(crate) fn subscribe(&self, standing: Transition) -> watch::Receiver<Transition> {
+    pub(crate) fn subscribe(&self, now: Instant) -> watch::Receiver<Transition> {
         let mut audience = self.audience();
-        audience.subscribers.get_or_insert_with(|| watch::channel(standing).0).subscribe()
-    }
-
-    #[cfg(feature = "keyed")]
-    pub(crate) fn name_key(&self, key: String) {
-        self.audience().key = Some(key);
-    }
-
-    /// Whoever listens to a breaker that is returned hears its end, and nothing of the one that is lent next.
-    pub(crate) fn forget(&self) {
-        let before = std::mem::take(&mut *self.audience());
-        // Its end wakes those who wait: not under the lock.
-        drop(before);
+        // Under the lock: a transition that comes next waits for it to be told, and is.
+        let (standing, changes) = self.shared.with(now, |machine| machine.standing());
+        let number = standing.number.saturating_sub(audience.before);
+        let subscribers =
+            audience.subscribers.get_or_insert_with(|| watch::channel(Transition { number, ..standing }).0);
+        let receiver = subscribers.subscribe();
+        drop(audience);
+        self.tell_all(&changes);
+        receiver
     }
 
     fn audience(&self) -> MutexGuard<'_, Audience> {

@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     hash::Hash,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll},
@@ -70,19 +70,28 @@ impl<K: Key> Breakers<K> {
 
     /// The breaker of that key, which is made where there is none.
     pub fn breaker(&self, key: &K) -> Breaker {
-        self.sweep_before_making(key);
-        let make = || {
-            let mut name = format!("{key:?}");
-            if let Some((end, _)) = name.char_indices().nth(64) {
-                name.truncate(end);
-            }
-            Ok::<_, std::convert::Infallible>(Breaker::of_key(self.0.origin, self.settings(), name))
-        };
-        let Ok(breaker) = self.0.breakers.get_or_insert_with(key, make);
+        let breaker = self.0.breakers.get(key).unwrap_or_else(|| self.make(key));
         // Looking first, so that the line stays with every reader.
         let used = &breaker.loan().used;
         if !used.load(Relaxed) {
             used.store(true, Relaxed);
+        }
+        breaker
+    }
+
+    #[cold]
+    fn make(&self, key: &K) -> Breaker {
+        self.sweep();
+        let mut made_with = None;
+        let make = || {
+            let settings = *made_with.insert(self.settings());
+            Ok::<_, std::convert::Infallible>(Breaker::of_key(self.0.origin, settings, name_of(key)))
+        };
+        let Ok(breaker) = self.0.breakers.get_or_insert_with(key, make);
+        // Whoever configured all meanwhile may not have seen this one.
+        let settings = self.settings();
+        if made_with.is_some_and(|made_with| made_with != settings) {
+            breaker.configure(settings);
         }
         breaker
     }
@@ -126,22 +135,47 @@ impl<K: Key> Breakers<K> {
     /// Makes all of them work by other settings from now on: see [`Breaker::configure`].
     pub fn configure(&self, settings: Settings) {
         *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
-        self.all().into_iter().for_each(|(_, breaker)| breaker.configure(settings));
+        let mut applied = settings;
+        loop {
+            self.all().into_iter().for_each(|(_, breaker)| breaker.configure(applied));
+            // Somebody else may have done the same at the same time: the last one's reach all.
+            let last = self.settings();
+            if last == applied {
+                return;
+            }
+            applied = last;
+        }
     }
 
     /// Forgets the keys that nobody asked for since the last time. Only when a key is new: then they matter.
-    fn sweep_before_making(&self, key: &K) {
-        if self.0.breakers.contains_key(key) {
-            return;
-        }
+    fn sweep(&self) {
         let Ok(mut swept) = self.0.swept.try_lock() else { return };
         let now = Instant::now();
         if now.saturating_duration_since(*swept) < self.0.idle {
             return;
         }
         *swept = now;
+        // A key's own code runs next.
+        drop(swept);
         self.0.breakers.retain(|_, breaker| breaker.loan().used.swap(false, Relaxed));
     }
+}
+
+/// The first 64 characters of what `Debug` says. It is not asked for more: a key may come from a client.
+fn name_of(key: &impl fmt::Debug) -> String {
+    struct First(String, usize);
+    impl fmt::Write for First {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            s.chars().try_for_each(|c| {
+                self.1 = self.1.checked_sub(1).ok_or(fmt::Error)?;
+                self.0.push(c);
+                Ok(())
+            })
+        }
+    }
+    let mut first = First(String::new(), 64);
+    let _an_error_where_there_is_more = write!(first, "{key:?}");
+    first.0
 }
 
 /// `keys`, how many of their breakers are `closed`, `open` or `recovering` (any other state is one of these in effect),
@@ -180,14 +214,15 @@ impl<K: Key, F, C> KeyedLayer<K, F, C> {
         Self { breakers, key, classify }
     }
 
-    /// How many keys can have a breaker at the same time; at least one. Default: 1,024.
+    /// How many keys can have a breaker at the same time; at least one, and a few more than asked for where processors are
+    /// many. Default: 1,024. A handle that was taken before is of other breakers.
     #[must_use]
     pub fn capacity(self, most: usize) -> Self {
         Self { breakers: self.breakers.with_capacity(most), ..self }
     }
 
     /// A key that nobody asks for during so long is forgotten, at the latest after twice that, when a new one comes.
-    /// Default: 10 minutes.
+    /// Default: 10 minutes. A handle that was taken before is of other breakers.
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
         Self { breakers: self.breakers.with_idle(idle), ..self }

@@ -25,14 +25,11 @@ pub(crate) struct Loan {
 static RETURNED: Mutex<Vec<&'static Inner>> = Mutex::new(Vec::new());
 
 impl Loan {
-    pub(crate) fn of(origin: Origin, settings: Settings, cells: usize) -> Self {
+    pub(crate) fn of(origin: Origin, settings: Settings, cells: usize, key: Option<String>) -> Self {
         let now = Instant::now();
         let inner = returned(origin, cells, now)
             .unwrap_or_else(|| Box::leak(Box::new(Inner::new(origin, Shared::new(settings, cells, now)))));
-        inner.shared.with(now, |machine| {
-            machine.configure(settings, now);
-            machine.renew();
-        });
+        inner.lend(settings, key, now);
         Self {
             inner,
             #[cfg(feature = "keyed")]
@@ -59,8 +56,7 @@ fn returned(origin: Origin, cells: usize, now: Instant) -> Option<&'static Inner
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        self.inner.shared.with(Instant::now(), |machine| machine.renew());
-        self.inner.forget();
+        self.inner.give_back(Instant::now());
         RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.inner);
     }
 }
@@ -78,7 +74,9 @@ mod tests {
 
     use buttress_core::Outcome;
 
-    use crate::{Breaker, CircuitBreakerLayer, State, Trip};
+    use tokio::time::Instant;
+
+    use crate::{Breaker, CircuitBreakerLayer, State, Trip, state::Hold};
 
     fn breaker(name: &str) -> Breaker {
         CircuitBreakerLayer::builder(name).trip(Trip::consecutive(1).unwrap()).build().breaker()
@@ -100,6 +98,51 @@ mod tests {
         straggler.finish(Outcome::Failure);
         assert_eq!(second.state(), State::Closed, "a call of the one before");
         assert!(!ptr::eq(breaker("another").inner(), place));
+    }
+
+    #[test]
+    fn what_is_still_to_be_told_of_the_one_before_is_told_to_nobody() {
+        let first = breaker("told late");
+        let inner = first.inner();
+        first.force_open();
+        first.reset();
+        let (late, _) = inner.shared.with(Instant::now(), |machine| machine.hold(Hold::Open));
+        drop(first);
+        let second = breaker("told late");
+        assert!(ptr::eq(second.inner(), inner));
+        let mut changes = second.subscribe();
+        inner.tell_all(&vec![late]);
+        assert!(!changes.has_changed().unwrap());
+        second.force_closed();
+        let change = *changes.borrow_and_update();
+        assert_eq!((change.number, change.to), (1, State::ForcedClosed));
+    }
+
+    #[test]
+    fn of_two_that_are_told_at_the_same_time_the_later_one_stays() {
+        let breaker = breaker("order");
+        let changes = breaker.subscribe();
+        let [first, second] = [Hold::Open, Hold::Closed]
+            .map(|hold| breaker.inner().shared.with(Instant::now(), |machine| machine.hold(hold)).0);
+        breaker.inner().tell_all(&vec![second]);
+        breaker.inner().tell_all(&vec![first]);
+        assert_eq!((changes.borrow().number, changes.borrow().to), (2, State::ForcedClosed));
+    }
+
+    #[test]
+    fn what_a_candidate_counted_is_not_lent_along() {
+        let breaker = || {
+            let candidate = Trip::consecutive(1).unwrap();
+            CircuitBreakerLayer::builder("lent with a shadow").shadow(candidate).build().breaker()
+        };
+        let first = breaker();
+        let place = first.inner();
+        first.acquire().unwrap().finish(Outcome::Failure);
+        assert_eq!(first.snapshot().shadow.unwrap().opened, 1);
+        drop(first);
+        let second = breaker();
+        assert!(ptr::eq(second.inner(), place));
+        assert_eq!(second.snapshot().shadow.unwrap().opened, 0);
     }
 
     #[test]

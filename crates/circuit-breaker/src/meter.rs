@@ -51,8 +51,14 @@ impl Meter {
         }
     }
 
+    /// The calls as these thresholds see them: others beside them may ask how long calls take.
+    pub(crate) fn seen(&self, ended: Tally) -> Tally {
+        if self.policy.times_calls() { ended } else { Tally { slow: 0, ..ended } }
+    }
+
     /// Adds calls that ended in that bucket to a window of time. [`count`](Self::count) must follow.
     pub(crate) fn add_to_bucket(&mut self, bucket: u64, shift: u32, ended: Tally) {
+        let ended = self.seen(ended);
         if let Some(Sliding::Time(window)) = &mut self.window {
             window.add(window.of_shared(bucket, shift), ended);
         }
@@ -60,6 +66,7 @@ impl Meter {
 
     /// Takes calls that ended since the last ones, the last of them a bad one if there was any.
     pub(crate) fn count(&mut self, ended: Tally) {
+        let ended = self.seen(ended);
         if let Some(Sliding::Calls(window)) = &mut self.window {
             window.add(ended);
         }

@@ -23,10 +23,10 @@ impl Admitted {
     /// Admits a call, or refuses it. The clock is read where the breaker is not closed, and where every call's duration
     /// is wanted.
     pub(crate) fn admit(inner: &'static Inner) -> Result<Self, Refusal> {
-        let (result, transition) = inner.shared.admit(Instant::now);
+        let (result, changes) = inner.shared.admit(Instant::now);
         // The guard first: whoever is told may panic.
         let result = result.map(|ticket| Self::new(inner, ticket));
-        transition.iter().for_each(|transition| inner.tell(transition));
+        inner.tell_all(&changes);
         result
     }
 
@@ -84,9 +84,7 @@ impl Admitted {
         if let Outcome::Throttled(Some(length)) = outcome {
             let now = now.unwrap_or_else(Instant::now);
             // Before it is counted: if the breaker opens by this call, then for that long.
-            if let Some(transition) = shared.leave_alone(ticket, length, now) {
-                self.inner.tell(&transition);
-            }
+            self.inner.tell_all(&shared.leave_alone(ticket, length, now));
         }
         self.inner.settle(ticket, verdict, || now.unwrap_or_else(Instant::now));
     }

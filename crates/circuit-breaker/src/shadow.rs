@@ -16,7 +16,8 @@ use crate::{
 /// [`Settings::shadow`](crate::Settings::shadow), or the breaker's own ones while it is
 /// [`MetricsOnly`](State::MetricsOnly).
 ///
-/// It sees the calls that were really made, so it knows nothing of the time in which the live breaker refused them.
+/// It sees the calls that were really made, so it knows nothing of the time in which the live breaker refused them. It
+/// recovers without a ramp, and knows nothing of the time that a backend asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shadow {
@@ -97,7 +98,7 @@ impl Candidate {
         match self.phase {
             Phase::Closed => {
                 self.meter.count(ended);
-                if !ended.is_clean() && self.meter.is_tripped() {
+                if !self.meter.seen(ended).is_clean() && self.meter.is_tripped() {
                     self.open(now());
                 }
             }

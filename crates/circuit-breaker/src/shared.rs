@@ -17,20 +17,21 @@
 //! place for milliseconds): then many calls of both kinds wait in the cells. They are counted as spread evenly, and the
 //! good ones are gathered beside the bad: a bad call ends the state in which successes are only read.
 
+mod asked;
 mod part;
 
-use std::{fmt, num::NonZeroU64, sync::PoisonError, time::Duration};
+use std::{fmt, num::NonZeroU64, sync::PoisonError};
 
 use tokio::time::Instant;
 
-use self::part::PartWords;
+use self::{asked::Asked, part::PartWords};
 use crate::{
     breaker::Machine,
     cell::Gathered,
     knobs::{Knobs, to_nanos},
     published::{Published, Refusal, admits_all, epoch_of, pack, unpack},
     settings::Settings,
-    state::{State, Ticket, Transition, Verdict},
+    state::{Changes, State, Ticket, Transition, Verdict},
     sync::{AcqRel, Acquire, AtomicU8, AtomicU64, Mutex, MutexGuard, Padded, Relaxed, Release},
     window::Tally,
 };
@@ -42,8 +43,7 @@ pub(crate) struct Shared {
     refuses_until: AtomicU64,
     /// What part of the calls is admitted, where the word says that one is.
     part: PartWords,
-    /// Nanoseconds after `start` until which the backend asked to be left alone, if nobody has told the machine yet.
-    left_alone: AtomicU64,
+    asked: Asked,
     turn: AtomicU8,
     cells: Box<[Padded<AtomicU64>]>,
     machine: Mutex<Machine>,
@@ -54,6 +54,8 @@ const FREE: u8 = 0;
 const TAKEN: u8 = 1;
 /// Taken, and something came since.
 const MARKED: u8 = 2;
+
+type Admission = (Result<Ticket, Refusal>, Changes);
 
 /// What became of a call that was put into its cell.
 enum Gather {
@@ -73,7 +75,7 @@ impl Shared {
             knobs: Padded(Knobs::of(&machine)),
             refuses_until: AtomicU64::new(0),
             part: PartWords::default(),
-            left_alone: AtomicU64::new(0),
+            asked: Asked::default(),
             turn: AtomicU8::new(FREE),
             cells: (0..cells.next_power_of_two()).map(|_| Padded(AtomicU64::new(0))).collect(),
             machine: Mutex::new(machine),
@@ -111,29 +113,29 @@ impl Shared {
     }
 
     /// Admits a call in any state.
-    pub(crate) fn admit(&self, now: impl Fn() -> Instant) -> (Result<Ticket, Refusal>, Option<Transition>) {
+    pub(crate) fn admit(&self, now: impl Fn() -> Instant) -> Admission {
         if let Some(ticket) = self.admit_if_closed() {
-            return (Ok(ticket), None);
+            return (Ok(ticket), Changes::new());
         }
         if let Some(refusal) = self.refusal(&now) {
-            return (Err(refusal), None);
+            return (Err(refusal), Changes::new());
         }
         let now = now();
         // Where somebody else is deciding at this moment: rejecting never waits.
         self.admit_a_part(now).unwrap_or_else(|| self.admit_by_machine(now, Err(Refusal::SOON)))
     }
 
-    /// Lets the machine decide; where it is busy, that is the answer.
-    fn admit_by_machine(
-        &self,
-        now: Instant,
-        busy: Result<Ticket, Refusal>,
-    ) -> (Result<Ticket, Refusal>, Option<Transition>) {
-        let Some(mut machine) = self.try_lock() else { return (busy, None) };
+    /// Lets the machine decide; where it is busy, that is the answer, unless it has closed meanwhile.
+    fn admit_by_machine(&self, now: Instant, busy: Result<Ticket, Refusal>) -> Admission {
+        let Some(mut machine) = self.try_lock() else {
+            return (self.admit_if_closed().map_or(busy, Ok), Changes::new());
+        };
         let (result, transition) = machine.admit(now);
-        if transition.is_some() {
-            // Calls of the epoch that is over, so that they are not met again when its number comes round.
-            let _they_mean_nothing = self.empty_cells(&mut machine, || now);
+        let mut changes = Changes::from_iter(transition);
+        if !changes.is_empty() {
+            // Calls of an epoch that is over, so that they are not met again when its number comes round. Those of this
+            // one, if it goes on, are counted.
+            changes.extend(self.empty_cells(&mut machine, || now));
         }
         self.publish(&machine);
         let refused = |until: Option<Instant>| match until {
@@ -143,7 +145,7 @@ impl Shared {
                 Refusal::of(self.nanos(until).saturating_sub(self.nanos(now))).unwrap_or(Refusal::SOON)
             }
         };
-        (result.map_err(refused), transition)
+        (result.map_err(refused), changes)
     }
 
     /// Whether a success of a call of that epoch would change nothing.
@@ -174,43 +176,58 @@ impl Shared {
         ticket: Ticket,
         verdict: Verdict,
         now: impl Fn() -> Instant,
-    ) -> Option<Transition> {
+    ) -> Changes {
         if ticket.probe.is_some() {
-            // At most as many as there are probes come here, and none may get lost: they take the lock.
-            let mut machine = self.lock();
-            self.tell_what_was_asked(&mut machine);
-            let transition = machine.judge(ticket, verdict, now());
-            self.publish(&machine);
-            return transition;
+            return self.settle_probe(ticket, verdict, now());
         }
         let (failed, slow) = match verdict {
             Verdict::Good { slow } => (false, slow && self.knobs.0.times_calls()),
             Verdict::Bad { slow } => (true, slow && self.knobs.0.times_calls()),
-            Verdict::None => return None,
+            Verdict::None => return Changes::new(),
         };
         if !failed && !slow && self.is_quiet_for(ticket, cell) {
-            return None;
+            return Changes::new();
         }
         let epoch = ticket.epoch.get();
         if epoch_of(self.word.0.load(Acquire)) != epoch {
-            return None;
+            return Changes::new();
         }
         let bucket = if self.knobs.0.has_buckets() { self.bucket(now()) } else { 0 };
         let one = Gathered::one(epoch, bucket, failed, slow);
         let before = Gathered::unpack(self.cell(cell).load(Relaxed));
-        let mut told = if before.is_before(&one) { self.take_turn(&now) } else { None };
+        let mut changes = Changes::new();
+        if before.is_before(&one) {
+            self.take_turn(&now, &mut changes);
+        }
         loop {
             match self.gather(cell, epoch, &one) {
-                Gather::Done => return told,
-                Gather::Due => return self.take_turn(now).or(told),
+                Gather::Done => return changes,
+                Gather::Due => {
+                    self.take_turn(now, &mut changes);
+                    return changes;
+                }
                 // The one who has the turn has been held up for long. Nothing gets lost, so this one waits for the lock.
                 Gather::Full => {
                     let mut machine = self.lock();
-                    told = self.empty_cells(&mut machine, &now).or(told);
+                    changes.extend(self.empty_cells(&mut machine, &now));
                     self.publish(&machine);
                 }
             }
         }
+    }
+
+    /// At most as many as there are probes come here, and none may get lost: they take the lock.
+    fn settle_probe(&self, ticket: Ticket, verdict: Verdict, now: Instant) -> Changes {
+        let mut machine = self.lock();
+        self.tell_what_was_asked(&mut machine);
+        if let (Some(one), true, true) =
+            (verdict.tally(), ticket.epoch == machine.epoch(), self.knobs.0.has_buckets())
+        {
+            machine.add_to_bucket(self.bucket(now), one);
+        }
+        let transition = machine.judge(ticket, verdict, now);
+        self.publish(&machine);
+        Changes::from_iter(transition)
     }
 
     /// Adds to the cell.
@@ -242,7 +259,7 @@ impl Shared {
 
     /// Settles, or leaves it to the one who is at it.
     #[cold]
-    fn take_turn(&self, now: impl Fn() -> Instant) -> Option<Transition> {
+    fn take_turn(&self, now: impl Fn() -> Instant, changes: &mut Changes) {
         // From now on successes are gathered, whoever has the turn and however long that takes.
         let word = self.word.0.load(Relaxed);
         if unpack(word) == Published::Quiet {
@@ -251,18 +268,16 @@ impl Shared {
         }
         // A swap, also by those who leave: the release in it is what shows their cell to the one at it.
         if self.turn.swap(MARKED, AcqRel) != FREE {
-            return None;
+            return;
         }
-        let mut transition = None;
         loop {
             self.turn.swap(TAKEN, AcqRel);
             let mut machine = self.lock();
-            // At most one of the rounds changes the state: what was gathered before belongs to an older epoch.
-            transition = self.empty_cells(&mut machine, &now).or(transition);
+            changes.extend(self.empty_cells(&mut machine, &now));
             self.publish(&machine);
             drop(machine);
             if self.turn.compare_exchange(TAKEN, FREE, AcqRel, Acquire).is_ok() {
-                return transition;
+                return;
             }
         }
     }
@@ -282,7 +297,7 @@ impl Shared {
                 let mut tally = gathered.clean();
                 tally.add(gathered.bad());
                 if let Some(current) = current {
-                    machine.add_to_bucket(gathered.bucket_near(current), tally);
+                    machine.add_to_bucket(gathered.bucket_until(current), tally);
                 }
                 ended.add(tally);
             }
@@ -290,27 +305,6 @@ impl Shared {
         // After the cells: whoever asked for something did so before he put his call there.
         self.tell_what_was_asked(machine);
         if ended.calls > 0 { machine.count(ended, now) } else { None }
-    }
-
-    /// Takes what a backend asked for to the machine.
-    fn tell_what_was_asked(&self, machine: &mut Machine) {
-        // Looking first, since it is hardly ever there.
-        if self.left_alone.load(Relaxed) > 0 {
-            let nanos = self.left_alone.swap(0, Relaxed);
-            machine.leave_alone(self.start + Duration::from_nanos(nanos));
-        }
-    }
-
-    /// The backend asks to be left alone for so long. Opens at once, if that is obeyed.
-    #[cold]
-    pub(crate) fn leave_alone(&self, ticket: Ticket, length: Duration, now: Instant) -> Option<Transition> {
-        let length = to_nanos(length).min(self.knobs.0.longest_hint_nanos());
-        self.left_alone.fetch_max(self.nanos(now).saturating_add(length), Relaxed);
-        if !self.knobs.0.obeys_throttling() || ticket.probe.is_some() {
-            return None;
-        }
-        let (transition, earlier) = self.with(now, |machine| machine.obey(ticket, now));
-        transition.or(earlier)
     }
 
     fn publish(&self, machine: &Machine) {
@@ -342,18 +336,25 @@ impl Shared {
         }
     }
 
-    /// For the handle: runs with all that was gathered counted in, and publishes.
-    pub(crate) fn with<R>(&self, now: Instant, f: impl FnOnce(&mut Machine) -> R) -> (R, Option<Transition>) {
+    /// For the handle: runs with all that was gathered counted in, and publishes. What has changed before that is to be
+    /// told.
+    pub(crate) fn with<R>(&self, now: Instant, f: impl FnOnce(&mut Machine) -> R) -> (R, Changes) {
         let mut machine = self.lock();
-        let counted = self.empty_cells(&mut machine, || now);
-        if self.knobs.0.has_buckets() {
-            machine.advance(self.bucket(now));
-        }
-        let transition = machine.tick(now).or(counted);
+        let changes = self.catch_up(&mut machine, now);
         let result = f(&mut machine);
         self.knobs.0.set(&machine);
         self.publish(&machine);
-        (result, transition)
+        (result, changes)
+    }
+
+    /// Counts what was gathered, and takes what has changed by time.
+    fn catch_up(&self, machine: &mut Machine, now: Instant) -> Changes {
+        let mut changes = Changes::from_iter(self.empty_cells(machine, || now));
+        if self.knobs.0.has_buckets() {
+            machine.advance(self.bucket(now));
+        }
+        changes.extend(machine.tick(now));
+        changes
     }
 
     /// The state, without waiting for anybody.

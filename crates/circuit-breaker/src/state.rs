@@ -101,6 +101,9 @@ pub struct Transition {
     pub open_for: Option<Duration>,
 }
 
+/// Transitions, in their order. Hardly ever is there any, and no list of none allocates.
+pub(crate) type Changes = Vec<Transition>;
+
 /// How a breaker is held until it is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {

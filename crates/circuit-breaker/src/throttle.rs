@@ -7,11 +7,13 @@ use crate::{ramp::WHOLE, window::Tally};
 ///
 /// With `requests` and `accepts` (calls that did not fail) counted over the window, each call is refused with the
 /// probability `max(0, (requests - k * accepts) / (requests + 1))`. Refused calls count as requests. So the backend gets
-/// about `k` times the calls that it can accept: enough to find out at once when it can do more, and no state to leave. After a backend that was down has come back, all
-/// calls go through within about two windows.
+/// about `k` times the calls that it can accept: enough to find out at once when it can do more, and no state to leave.
+/// After a backend that was down has come back, all calls go through within about two windows; the smaller `k` is, the
+/// longer it takes (three windows with 1.5, a dozen with 1.1).
 ///
-/// Better than on and off where a backend fails in part, or takes a part of the load. Nothing is refused before the window
-/// holds 20 requests, and never more than nine in ten.
+/// Better than on and off where a backend takes a part of the load. One that fails by chance, however few calls reach it,
+/// is not helped by refusing: while it accepts less than one in `k`, the share sinks to a tenth. Nothing is refused before
+/// the window holds 20 requests, and never more than nine in ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttle {
     pub(crate) window: Duration,

@@ -1,9 +1,15 @@
 //! A breaker for each key.
 #![cfg(feature = "keyed")]
 
-use std::time::Duration;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use buttress_circuit_breaker::{CircuitBreakerLayer, KeyedLayer, State, Trip};
+use buttress_circuit_breaker::{Breakers, CircuitBreakerLayer, KeyedLayer, State, Trip};
 use buttress_core::{Metric, Observe, Outcome, Reason, Rejectable, Value};
 use buttress_testkit::probe::{self, Backend, BoxError};
 use tokio::time::sleep;
@@ -69,15 +75,18 @@ async fn random_keys_neither_fill_the_memory_nor_hide_a_host_that_is_down() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_nobody_asks_for_is_forgotten() {
     let breakers = by_host(1).idle(Duration::from_secs(60)).breakers();
-    breakers.breaker(&"idle").force_open();
-    for _ in 0..5 {
+    for key in ["idle", "used"] {
+        breakers.breaker(&key).force_open();
+    }
+    // Only a new key looks for old ones.
+    for new in ["1", "2", "3", "4", "5"] {
         sleep(Duration::from_secs(61)).await;
         breakers.breaker(&"used");
-        // Only a new key looks for old ones.
-        breakers.breaker(&["1", "2", "3", "4", "5"][fastrand::usize(..5)]);
+        breakers.breaker(&new);
     }
     assert!(breakers.get(&"idle").is_none());
-    assert!(breakers.get(&"used").is_some());
+    assert_eq!(breakers.get(&"used").unwrap().state(), State::ForcedOpen, "the same all the time");
+    assert!(breakers.get(&"1").is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,4 +110,72 @@ async fn it_owes_what_every_layer_owes() {
     probe::releases_readiness(layer()).await;
     probe::survives_panic(layer()).await;
     probe::cancel_everywhere(layer(), |_: &Backend| {}, |_: &Backend| {}).await;
+}
+
+/// Changes the settings of all while its breaker is made, and goes on for ever when it is asked for its name.
+#[derive(Clone)]
+struct Hostile(Arc<OnceLock<Breakers<Hostile>>>);
+
+impl Hash for Hostile {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialEq for Hostile {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hostile {}
+
+impl fmt::Debug for Hostile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let breakers = self.0.get().unwrap();
+        breakers.configure(breakers.settings().trip(Trip::consecutive(1).unwrap()));
+        loop {
+            f.write_str("ää")?;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_reach_a_breaker_that_is_being_made_and_a_long_name_is_cut() {
+    let key = Hostile(Arc::default());
+    let by_itself = key.clone();
+    let layer = CircuitBreakerLayer::builder("hostile").keyed(move |(): &()| by_itself.clone());
+    let breakers = key.0.get_or_init(|| layer.breakers());
+    let breaker = breakers.breaker(&key);
+    breaker.acquire().unwrap().finish(Outcome::Failure);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_capacity_will_do() {
+    for most in [0, 1, 2, 3, 33, 1_000, usize::MAX] {
+        let breakers = by_host(1).capacity(most).breakers();
+        breakers.breaker(&"a").acquire().unwrap().finish(Outcome::Failure);
+        assert_eq!(breakers.get(&"a").map(|breaker| breaker.state()), Some(State::Open), "{most}");
+    }
+}
+
+/// Cannot be named.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Unspeakable;
+
+impl fmt::Debug for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("no name")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_harms_no_other() {
+    let layer = CircuitBreakerLayer::builder("panics").keyed(|named: &bool| (!named).then_some(Unspeakable));
+    let breakers = layer.breakers();
+    for _ in 0..3 {
+        let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| breakers.breaker(&Some(Unspeakable))));
+        assert!(panicked.is_err());
+        assert!(breakers.breaker(&None).acquire().is_ok());
+    }
+    assert_eq!(breakers.len(), 1);
 }

@@ -58,6 +58,16 @@ async fn a_caller_who_asks_for_little_is_not_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_ramp_lets_a_few_through() {
+    let breaker = recovering(Ramp::over(60 * SECOND).unwrap().from_share(0.000_001).unwrap());
+    for _ in 0..10 {
+        assert_eq!((0..100).filter(|_| breaker.acquire().is_ok()).count(), 1, "as many as there are probes");
+        breaker.isolate(Duration::ZERO);
+        breaker.acquire().unwrap().finish(Outcome::Success);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_ramp_all_come_at_once() {
     let breaker = recovering(Ramp::NONE);
     assert_eq!(breaker.state(), State::Closed);

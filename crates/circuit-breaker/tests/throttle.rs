@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_circuit_breaker::{Breaker, CircuitBreakerLayer, State, Throttle};
+use buttress_circuit_breaker::{Breaker, CircuitBreakerLayer, State, Throttle, Trip};
 use buttress_core::Outcome;
 use tokio::time::advance;
 
@@ -88,11 +88,43 @@ async fn after_a_pause_nothing_is_held_against_the_backend() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_the_border_it_does_not_change_its_state_at_every_call() {
-    fastrand::seed(5);
+async fn on_the_border_it_does_not_change_its_state_at_every_call_however_often_somebody_looks() {
+    for looks in [false, true] {
+        fastrand::seed(5);
+        let breaker = throttled();
+        let changes = breaker.subscribe();
+        for i in 0..40_000 {
+            if let Ok(permit) = breaker.acquire() {
+                // Each second one is just what may fail.
+                permit.finish(if i % 2 == 0 { Outcome::Success } else { Outcome::Failure });
+            }
+            if looks {
+                let _snapshot = breaker.snapshot();
+            }
+            advance(MS).await;
+        }
+        let changes = changes.borrow().number;
+        assert!(changes > 0 && changes < 80, "{changes} changes in 40 s, with somebody who looks: {looks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trip_instead_ends_it_and_a_throttle_instead_of_a_trip_begins_where_that_stands() {
+    fastrand::seed(7);
     let breaker = throttled();
-    let changes = breaker.subscribe();
-    run(&breaker, 100, 500).await;
-    let changes = changes.borrow().number;
-    assert!(changes > 0 && changes < 200, "{changes} changes in 100 s");
+    let (throttle, trip) = (breaker.settings(), breaker.settings().trip(Trip::consecutive(20).unwrap()));
+    run(&breaker, 20, 0).await;
+    assert_eq!(breaker.state(), State::Throttling);
+    breaker.configure(trip);
+    assert_eq!(breaker.state(), State::Closed);
+    assert_eq!(run(&breaker, 1, 1_000).await.0, 1_000.0);
+
+    run(&breaker, 1, 0).await;
+    breaker.configure(throttle);
+    assert_eq!(breaker.state(), State::Open, "until its time is up");
+    assert_eq!(run(&breaker, 1, 1_000).await.0, 0.0);
+    run(&breaker, 60, 1_000).await;
+    assert_eq!(breaker.state(), State::Closed);
+    run(&breaker, 20, 0).await;
+    assert_eq!(breaker.state(), State::Throttling);
 }

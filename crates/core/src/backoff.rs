@@ -87,10 +87,10 @@ impl Backoff {
         self.cap
     }
 
-    /// A sequence of delays with its own source of chance, taken from the thread's generator
+    /// A sequence of delays with its own source of chance, which the first delay takes from the thread's generator
     /// ([`fastrand::seed`] makes it repeatable).
     pub fn delays(&self) -> Delays {
-        Delays { backoff: *self, n: 0, last: self.first, rng: fastrand::Rng::new() }
+        Delays { backoff: *self, n: 0, last: self.first, rng: None }
     }
 
     fn clamp(&self, seconds: f64) -> Duration {
@@ -116,7 +116,8 @@ pub struct Delays {
     backoff: Backoff,
     n: u32,
     last: Duration,
-    rng: fastrand::Rng,
+    /// Not before it is needed: of a sequence that is made and never asked, a seeded run must not depend.
+    rng: Option<fastrand::Rng>,
 }
 
 impl Iterator for Delays {
@@ -124,6 +125,7 @@ impl Iterator for Delays {
 
     fn next(&mut self) -> Option<Duration> {
         let Self { backoff, n, last, rng } = self;
+        let rng = rng.get_or_insert_with(fastrand::Rng::new);
         let ceiling = backoff.ceiling(*n);
         *n = n.saturating_add(1);
         *last = match backoff.jitter {

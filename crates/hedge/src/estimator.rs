@@ -123,7 +123,9 @@ impl Estimator {
     pub(crate) fn record(&self, took: Duration, now: Instant) {
         // It was emptied before it was given out.
         self.windows[self.running.load(Acquire)].record(took);
-        if (self.stripe().recorded.fetch_add(1, Relaxed) + 1).is_multiple_of(REFRESH) {
+        let is_due = (self.stripe().recorded.fetch_add(1, Relaxed) + 1).is_multiple_of(REFRESH);
+        // The first one as soon as it can be, on however many threads.
+        if is_due || self.quantile.load(Relaxed) == UNKNOWN {
             self.refresh(now);
         }
     }

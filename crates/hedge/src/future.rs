@@ -207,6 +207,8 @@ where
         let mut this = self.project();
         let (Some(spare), Some(request)) = (this.spare.as_mut(), this.kept.take()) else { return };
         let lent = this.watch.lent;
+        // Where the policy or the service panics, none follows.
+        this.next.set(Next::Never);
         let race = this.race.get_or_insert_with(|| Box::new(Race::new()));
         if race.started() + 2 < lent.settings.attempts {
             *this.kept = this.requests.replay(&request);
@@ -217,7 +219,6 @@ where
             this.next.set(Next::after_delay(lent, Instant::now()));
         } else {
             *this.spare = None;
-            this.next.set(Next::Never);
         }
     }
 
@@ -247,7 +248,7 @@ where
         if ending.stands() {
             if by == By::Hedge {
                 this.watch.lent.counts.hedge_wins.fetch_add(1, Relaxed);
-                this.watch.give_up();
+                this.watch.stop(false);
             }
             self.as_mut().project().first.set(None);
             *self.as_mut().project().race = None;

@@ -109,8 +109,8 @@ where
     }
 }
 
-/// `calls` whose first attempt was polled; `hedges` that were sent; `hedge_wins`, whose result was the call's;
-/// `budget_exhausted`, how often a hedge was wanted and not granted; the `delay` in seconds.
+/// `calls` whose first attempt was polled; `hedges` that started; `hedge_wins`, which ended their call: the last of several
+/// failures is none; `budget_exhausted`, how often a hedge was wanted and not granted; the `delay` in seconds.
 impl<C: Send + Sync> Observe for Hedger<C> {
     fn origin(&self) -> Origin {
         self.lent.origin

@@ -78,6 +78,11 @@ impl Counts {
     }
 }
 
+/// As what was recorded is told.
+pub(crate) fn rounded_up(took: Duration) -> Duration {
+    end(place(took))
+}
+
 fn place(took: Duration) -> usize {
     let units = u64::try_from(took.as_nanos() >> UNIT_BITS).unwrap_or(u64::MAX);
     let place = match units.checked_ilog2() {

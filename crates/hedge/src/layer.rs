@@ -77,8 +77,8 @@ impl<P, C> HedgeLayer<P, C> {
     /// Which results are final and which are not. Default: [`ByError`].
     #[must_use]
     pub fn classify<D>(self, classify: D) -> HedgeLayer<P, D> {
-        let Self { origin, settings, budget, requests, classify: _, shared } = self;
-        HedgeLayer { origin, settings, budget, requests, classify, shared }
+        let Self { origin, settings, budget, requests, .. } = self;
+        HedgeLayer { origin, settings, budget, requests, classify, shared: Arc::default() }
     }
 
     /// A handle on the same budget, measure and counters: to read them, and to hedge functions that are no `Service`.

@@ -4,6 +4,7 @@ mod script;
 
 use std::{
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -290,6 +291,72 @@ async fn a_panic_of_a_hedge_goes_on_to_the_caller() {
     assert_eq!(service.oneshot(()).await.unwrap(), 2);
 }
 
+/// Fails the test rather than to go round for ever.
+#[derive(Clone)]
+struct Panics {
+    polls: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Service<()> for Panics {
+    type Response = usize;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<usize, Failure>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        assert!(self.polls.fetch_add(1, Relaxed) < 10, "asked again and again");
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        assert_eq!(self.calls.fetch_add(1, Relaxed), 0, "the hedge panics");
+        Box::pin(async {
+            sleep(200 * MS).await;
+            Ok(0)
+        })
+    }
+}
+
+/// Whoever catches the panic may go on with the call.
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_hedge_starts_leaves_the_first_attempt_as_it_was() {
+    let service = Panics { polls: Arc::default(), calls: Arc::default() };
+    let mut call = Box::pin(layer("panic_at_start", 100).attempts(3).layer(service).call(()));
+    let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    });
+    let message = *caught.await.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("the hedge panics"), "{message}");
+    assert_eq!(call.await, Ok(0));
+}
+
+/// It may hold a connection, or a place in a queue.
+#[tokio::test(start_paused = true)]
+async fn a_clone_that_is_needed_no_more_is_dropped() {
+    let script = Script::of([(1000, Answers), (1000, Answers)]);
+    let slow = Slow::new(&script, 0, false);
+    let readied = Arc::clone(&slow.readied);
+    let mut service = layer("spare", 100).layer(slow);
+    let mut call = pin!(service.call(()));
+    assert_eq!(Arc::strong_count(&readied), 3);
+    assert!(tokio::time::timeout(150 * MS, call.as_mut()).await.is_err());
+    assert_eq!((script.started().len(), Arc::strong_count(&readied)), (2, 2));
+}
+
+/// It may have a long body.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_the_request_that_is_needed_no_more_is_dropped() {
+    let request = Arc::new(());
+    let spent = Budget::new(0.0, 1, SECOND).unwrap();
+    assert!(spent.withdraw(Instant::now()));
+    let mut service = layer("copy", 100).budget(spent).layer(Script::of([(1000, Answers)]));
+    let mut call = pin!(service.call(Arc::clone(&request)));
+    assert_eq!(Arc::strong_count(&request), 2);
+    assert!(tokio::time::timeout(150 * MS, call.as_mut()).await.is_err());
+    assert_eq!(Arc::strong_count(&request), 1);
+}
+
 /// Nothing is told to the one who started something else in the meantime: a setter makes another layer.
 #[tokio::test(start_paused = true)]
 async fn a_setter_leaves_the_clones_of_before_alone() {
@@ -301,6 +368,7 @@ async fn a_setter_leaves_the_clones_of_before_alone() {
         assert_eq!(script.started(), expected);
         assert_eq!(figure(&layer.hedger(), "calls"), 1.0);
     }
+    assert_eq!(figure(&first.clone().classify(ByError).hedger(), "calls"), 0.0);
     let spent = Budget::new(0.0, 1, SECOND).unwrap();
     assert!(spent.withdraw(Instant::now()));
     let script = Script::of([(1000, Answers)]);

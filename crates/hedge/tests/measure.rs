@@ -74,6 +74,53 @@ async fn failures_that_are_fast_do_not_make_the_backend_look_fast() {
     assert!((0.095..0.108).contains(&delay), "{delay}");
 }
 
+/// A limit for each attempt inside: what it cuts off fails, and is slow.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_only_times_out_does_not_look_fast() {
+    let layer = layer("slow_failures").budget(Budget::default()).classify(judge::<usize>);
+    let service = layer.layer(backend(|_| (10 * MS, End::Answers)));
+    for _ in 0..500 {
+        service.clone().oneshot(()).await.unwrap();
+    }
+    assert!(figure(&layer.hedger(), "delay") < 0.011);
+
+    let service = layer.layer(backend(|_| (300 * MS, End::TimedOut)));
+    for _ in 0..500 {
+        service.clone().oneshot(()).await.unwrap_err();
+    }
+    let delay = figure(&layer.hedger(), "delay");
+    assert!((0.300..0.320).contains(&delay), "{delay}");
+}
+
+/// They take exactly the percentile, which is told a bit too long: it must not seem that they are in time.
+#[tokio::test(start_paused = true)]
+async fn a_tenth_that_times_out_keeps_the_delay_where_it_is() {
+    let layer = layer("steady_failures").budget(Budget::new(0.01, 0, 10 * SECOND).unwrap());
+    let service = layer.layer(backend(|rng| {
+        if rng.u32(..10) == 0 { (300 * MS, End::TimedOut) } else { (10 * MS, End::Answers) }
+    }));
+    for call in 0..3000 {
+        let _ = service.clone().oneshot(()).await;
+        let delay = figure(&layer.hedger(), "delay");
+        assert!(call < 2000 || (0.300..0.320).contains(&delay), "{delay} after {call} calls");
+    }
+}
+
+/// Until it lost, however long the future of the call lives on.
+#[tokio::test(start_paused = true)]
+async fn who_lost_to_a_hedge_counts_as_slow_until_then() {
+    let layer = layer("lost").attempts(2);
+    let layer = layer.delay(Percentile::default().until_measured(20 * MS));
+    for _ in 0..100 {
+        let script = Script::of([(1000, End::Answers), (10, End::Answers)]);
+        let mut call = Box::pin(layer.layer(script).call(()));
+        assert_eq!(call.as_mut().await, Ok(1));
+        sleep(SECOND).await;
+    }
+    let delay = figure(&layer.hedger(), "delay");
+    assert!((0.030..0.032).contains(&delay), "{delay}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_that_the_caller_gave_up_count_as_slow() {
     let layer = layer("given_up").attempts(2);
@@ -112,7 +159,7 @@ async fn until_it_is_measured_the_first_delay_holds_and_then_the_bounds() {
         let layer = layer("bounds").delay(percentile);
         let delay = || figure(&layer.hedger(), "delay");
         let service = layer.layer(backend(move |_| (takes * MS, End::Answers)));
-        for _ in 0..111 {
+        for _ in 0..99 {
             service.clone().oneshot(()).await.unwrap();
             assert_eq!(delay(), 0.7);
         }

@@ -51,6 +51,16 @@ async fn when_all_have_failed_it_is_the_last_failure() {
     assert_eq!(call(3, &[(150, Broken), (60, Broken)]).await.1, [0, 100]);
 }
 
+/// The one that fails must not hide the other, which nobody would wake again.
+#[tokio::test(start_paused = true)]
+async fn hedges_that_end_at_the_same_time_are_all_looked_at() {
+    for ends in [[(200, Broken), (100, Answers)], [(200, Answers), (100, Broken)]] {
+        let attempts = [(1000, Answers), ends[0], ends[1]];
+        let (result, started, end) = call(3, &attempts).await;
+        assert_eq!((result.is_ok(), started, end), (true, vec![0, 100, 200], 300));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_leaves_the_next_hedge_to_its_time() {
     let (result, started, end) = call(3, &[(150, Broken), (500, Answers), (10, Answers)]).await;

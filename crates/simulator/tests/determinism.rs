@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -63,12 +60,9 @@ fn stack(
         .failing(0.1, ..)
         .refusing(15 * SECOND..16 * SECOND)
         .hanging(17 * SECOND..17 * SECOND + 500 * MS);
-    // A breaker's state is lent again within a process, with the chance of its former life.
-    static RUNS: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("run {}", RUNS.fetch_add(1, Relaxed));
     ServiceBuilder::new()
         .layer(RetryLayer::new("determinism"))
-        .layer(CircuitBreakerLayer::new(&name))
+        .layer(CircuitBreakerLayer::new("determinism"))
         .layer(TimeoutLayer::new(700 * MS))
         .service(world.backend(backend))
 }

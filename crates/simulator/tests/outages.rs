@@ -45,6 +45,22 @@ fn a_process_that_goes_away_takes_down_what_it_was_doing() {
 }
 
 #[test]
+fn what_waits_goes_down_with_the_process_as_well() {
+    let report = Simulation::new(10 * SECOND)
+        .callers(Callers::arriving(Arrivals::at([Duration::ZERO, MS, 2 * MS, 3 * SECOND])))
+        .run(|world| {
+            let backend = Backend::workers(1).service_time(Durations::constant(SECOND));
+            world.backend(backend.refusing(500 * MS..2 * SECOND))
+        })
+        .unwrap();
+    let all = report.during(..);
+    assert_eq!((all.failures_of("refused"), all.answered()), (3, 1));
+    let figures = &report.backends()[0];
+    assert_eq!((figures.served, figures.refused), (1, 3));
+    assert_eq!(figures.mean_stay, (500 + 499 + 498 + 1000) * MS / 4);
+}
+
+#[test]
 fn a_network_that_swallows_lets_nobody_know() {
     let report = run(|backend| backend.hanging(5050 * MS..7 * SECOND));
     // The answers to those of 4.9 s and 5.0 s are lost as well.
@@ -93,4 +109,29 @@ fn backends_do_not_disturb_each_other() {
         report.backends()[0].clone()
     };
     assert_eq!(alone(true), alone(false));
+}
+
+#[test]
+fn recovery_is_from_when_it_stays_good() {
+    let run = |later: f64| {
+        Simulation::new(20 * SECOND)
+            .callers(Callers::arriving(Arrivals::constant(100.0)))
+            .run(|world| {
+                let backend = Backend::workers(10).service_time(Durations::constant(10 * MS));
+                world.backend(
+                    backend.failing(1.0, 3 * SECOND..8 * SECOND).failing(later, 14 * SECOND..15 * SECOND),
+                )
+            })
+            .unwrap()
+    };
+    let once = run(0.0);
+    assert_eq!(once.recovery(8 * SECOND, 0.95), Some(Duration::ZERO));
+    assert_eq!(once.recovery(5 * SECOND, 0.95), Some(3 * SECOND));
+    assert_eq!(once.recovery(3500 * MS, 0.95), Some(4500 * MS));
+    assert_eq!(once.recovery(30 * SECOND, 0.95), None, "nothing was seen then");
+    once.assert_recovery(5 * SECOND, 0.95, 3 * SECOND);
+
+    let twice = run(1.0);
+    assert_eq!(twice.recovery(8 * SECOND, 0.95), Some(7 * SECOND));
+    assert_eq!(twice.recovery(8 * SECOND, 0.75), Some(Duration::ZERO), "one second of five");
 }

@@ -417,6 +417,18 @@ fn machine_bucket(seconds: u64) -> u64 {
 }
 
 #[test]
+fn after_a_throttles_breaker_was_isolated_it_recovers_over_one_window() {
+    let throttle = Throttle::try_new(2.0, 8 * SECOND).unwrap();
+    let mut machine = Machine::new(settings(Trip::default(), 1).throttle(throttle).ramp(Ramp::default()));
+    let now = Instant::now();
+    machine.isolate(Duration::ZERO, now);
+    let probe = machine.admit(now).0.unwrap();
+    machine.judge(probe, Verdict::Good { slow: false }, now);
+    assert_eq!(machine.tick(now + 8 * SECOND - Duration::from_millis(1)), None);
+    assert_eq!(machine.tick(now + 8 * SECOND).unwrap().to, State::Closed);
+}
+
+#[test]
 fn other_thresholds_judge_what_was_counted_before() {
     let of_ten = |rate| Trip::failure_rate(rate, Window::calls(10).unwrap()).unwrap();
     let mut machine = fresh(of_ten(0.9), 1);
@@ -479,6 +491,31 @@ fn a_candidate_is_counted_and_does_nothing() {
     assert_eq!((shadow.state, shadow.opened, shadow.refused), (State::Closed, 1, 2));
     machine.configure(settings(Trip::consecutive(100).unwrap(), 2), now);
     assert_eq!(machine.shadow(), None);
+}
+
+#[test]
+fn a_candidate_opens_for_longer_each_time_until_it_has_closed() {
+    let open_for =
+        Backoff::exponential(SECOND, 60 * SECOND).unwrap().with_jitter(buttress_core::Jitter::None);
+    let slow_rate = Trip::failure_rate(1.0, Window::calls(1).unwrap()).unwrap().with_slow_rate(1.0).unwrap();
+    let live = settings(Trip::consecutive(100).unwrap(), 1).open_for(open_for);
+    let mut machine = Machine::new(live.shadow(slow_rate));
+    let now = Instant::now();
+    let slow = Tally { calls: 1, failed: 0, slow: 1 };
+    // Each after so many seconds: refused, a probe that is slow, refused, a probe that is good, opened anew.
+    for (at, ended, expected) in [
+        (0, call(true), (State::Open, 1, 0)),
+        (0, call(false), (State::Open, 1, 1)),
+        (1, slow, (State::Open, 2, 1)),
+        (2, call(false), (State::Open, 2, 2)),
+        (3, call(false), (State::Closed, 2, 2)),
+        (3, call(true), (State::Open, 3, 2)),
+        (4, call(false), (State::Closed, 3, 2)),
+    ] {
+        machine.count(ended, || now + at * SECOND);
+        let shadow = machine.shadow().unwrap();
+        assert_eq!((shadow.state, shadow.opened, shadow.refused), expected, "at {at} s");
+    }
 }
 
 #[test]

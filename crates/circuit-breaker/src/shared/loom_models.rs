@@ -1,5 +1,7 @@
 //! Every interleaving of a few threads (loom), on the protocol as it ships. `cargo xtask ci loom` runs them.
 
+use std::time::Duration;
+
 use buttress_core::Backoff;
 use loom::{sync::Arc, thread};
 
@@ -29,22 +31,31 @@ fn shared(trip: Trip, permitted: u32, cells: usize, now: Instant) -> Arc<Shared>
     ))
 }
 
+/// On a ramp that lasts a second.
+fn recovering(consecutive: u32, now: Instant) -> Arc<Shared> {
+    let probes = Probes::try_new(1, Duration::from_secs(1)).unwrap();
+    // All of the calls: a model must not depend on chance.
+    let ramp = Ramp::over(Duration::from_secs(1)).unwrap().from_share(1.0).unwrap();
+    let settings =
+        Settings { probes, ramp, open_for: Backoff::constant(Duration::ZERO), ..Settings::default() };
+    let shared = Arc::new(Shared::new(settings.trip(Trip::consecutive(consecutive).unwrap()), 1, now));
+    shared.with(now, |machine| machine.isolate(Duration::ZERO, now));
+    let probe = shared.admit(|| now).0.unwrap();
+    assert_eq!(shared.settle(0, probe, GOOD, || now)[0].to, State::Recovering);
+    shared
+}
+
 fn state(shared: &Shared) -> State {
     shared.lock().state()
 }
 
-/// Runs one call on another thread, with the verdict, and says which transition it caused.
-fn call(
-    shared: &Arc<Shared>,
-    cell: usize,
-    verdict: Verdict,
-    now: Instant,
-) -> thread::JoinHandle<Option<Transition>> {
+/// Runs one call on another thread, with the verdict, and says which transitions it caused.
+fn call(shared: &Arc<Shared>, cell: usize, verdict: Verdict, now: Instant) -> thread::JoinHandle<Changes> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
-        let (ticket, admitted) = shared.admit(|| now);
-        let settled = ticket.ok().and_then(|ticket| shared.settle(cell, ticket, verdict, || now));
-        admitted.or(settled)
+        let (ticket, mut changes) = shared.admit(|| now);
+        changes.extend(ticket.into_iter().flat_map(|ticket| shared.settle(cell, ticket, verdict, || now)));
+        changes
     })
 }
 
@@ -59,7 +70,7 @@ fn loom_no_failure_is_lost_whoever_has_the_turn() {
             let own = shared.settle(0, ticket, BAD, || now);
             let told = others.map(|other| other.join().unwrap());
             assert_eq!(state(&shared), State::Open);
-            let transitions = told.into_iter().chain([own]).flatten().count();
+            let transitions = told.into_iter().flatten().chain(own).count();
             assert_eq!(transitions, 1, "told once");
         });
     }
@@ -153,27 +164,44 @@ fn loom_a_verdict_of_an_older_epoch_changes_nothing() {
 fn loom_the_end_of_a_ramp_is_told_once_and_refuses_nobody() {
     model(|| {
         let now = Instant::now();
-        let probes = Probes::try_new(1, Duration::from_secs(1)).unwrap();
-        let ramp = Ramp::over(Duration::from_secs(1)).unwrap();
-        let settings =
-            Settings { probes, ramp, open_for: Backoff::constant(Duration::ZERO), ..Settings::default() };
-        let shared = Arc::new(Shared::new(settings.trip(Trip::consecutive(1).unwrap()), 1, now));
-        let ticket = shared.admit(|| now).0.unwrap();
-        shared.settle(0, ticket, BAD, || now);
-        let probe = shared.admit(|| now).0.unwrap();
-        assert_eq!(shared.settle(0, probe, GOOD, || now).unwrap().to, State::Recovering);
+        let shared = recovering(3, now);
         let end = now + Duration::from_secs(1);
         let others = [(); 2].map(|()| {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 let (ticket, told) = shared.admit(|| end);
-                shared.settle(0, ticket.expect("nobody is refused"), GOOD, || end);
+                // A bad one, so that the lock is held meanwhile.
+                let settled = shared.settle(0, ticket.expect("nobody is refused"), BAD, || end);
+                assert!(settled.is_empty());
                 told
             })
         });
         let told = others.map(|other| other.join().unwrap()).into_iter().flatten().count();
-        let (tally, late) = shared.with(end, |machine| machine.state());
-        assert_eq!((tally, told + usize::from(late.is_some())), (State::Closed, 1));
+        let (state, late) = shared.with(end, |machine| machine.state());
+        assert_eq!((state, told + late.len()), (State::Closed, 1));
+    });
+}
+
+#[test]
+fn loom_a_call_that_ends_a_ramp_and_one_that_fails_at_the_time_are_both_told_of() {
+    model(|| {
+        let now = Instant::now();
+        let shared = recovering(1, now);
+        let running = shared.admit(|| now).0.unwrap();
+        let end = now + Duration::from_secs(1);
+        let fails = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.settle(0, running, BAD, || end))
+        };
+        let mut told = shared.admit(|| end).1;
+        told.extend(fails.join().unwrap());
+        told.extend(shared.with(end, |_| ()).1);
+        // Open, half-open and recovering were told of before.
+        let mut numbers: Vec<_> = told.iter().map(|transition| transition.number).collect();
+        numbers.sort_unstable();
+        let last = shared.with(end, |machine| machine.standing().number).0;
+        assert_eq!(numbers, (4..=last).collect::<Vec<_>>());
+        assert!(told.iter().any(|transition| transition.to == State::Open));
     });
 }
 
@@ -185,9 +213,31 @@ fn loom_what_a_backend_asked_for_is_known_when_it_opens() {
         let asks = shared.admit(|| now).0.unwrap();
         let other = call(&shared, 1, BAD, now);
         let asked = Duration::from_secs(30);
-        let told = shared.leave_alone(asks, asked, now).or(shared.settle(0, asks, BAD, || now));
-        let opened = other.join().unwrap().or(told).unwrap();
-        assert_eq!((opened.to, opened.open_for), (State::Open, Some(asked)));
+        let mut told = shared.leave_alone(asks, asked, now);
+        told.extend(shared.settle(0, asks, BAD, || now));
+        told.extend(other.join().unwrap());
+        assert_eq!((told.len(), told[0].to, told[0].open_for), (1, State::Open, Some(asked)));
+    });
+}
+
+#[test]
+fn loom_what_an_older_epoch_asked_for_is_not_obeyed() {
+    model(|| {
+        let now = Instant::now();
+        let shared = shared(Trip::consecutive(1).unwrap(), 1, 1, now);
+        let asks = shared.admit(|| now).0.unwrap();
+        let late = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.leave_alone(asks, Duration::from_secs(30), now))
+        };
+        shared.with(now, |machine| machine.renew());
+        let ticket = shared.admit(|| now).0.unwrap();
+        let opened = shared.settle(0, ticket, BAD, || now);
+        assert_eq!(opened[0].open_for, Some(Duration::ZERO));
+        late.join().unwrap();
+        // Nor later.
+        let again = shared.admit(|| now).0.unwrap();
+        assert_eq!(shared.settle(0, again, BAD, || now)[0].open_for, Some(Duration::ZERO));
     });
 }
 

@@ -4,12 +4,12 @@
 use buttress_core::thread_number;
 use tokio::time::Instant;
 
-use super::Shared;
+use super::{Admission, Shared};
 use crate::{
     knobs::to_nanos,
     published::{Published, Refusal, epoch_of, unpack},
     ramp::{Climb, Floor, WHOLE},
-    state::{Part, Ticket, Transition, Verdict},
+    state::{Changes, Part, Ticket, Verdict},
     sync::{Acquire, AtomicU64, Relaxed},
 };
 
@@ -58,8 +58,6 @@ impl PartWords {
     }
 }
 
-type Admission = (Result<Ticket, Refusal>, Option<Transition>);
-
 impl Shared {
     /// Admits or refuses a call where a part of them is admitted; `None` where that is over.
     #[cold]
@@ -83,12 +81,12 @@ impl Shared {
         };
         let tag = ticket.epoch.get() << 8 | climb.part(nanos);
         let admitted = is_of(share) || self.part.takes_of_the_floor(tag, self.knobs.0.floor());
-        (if admitted { Ok(ticket) } else { Err(Refusal::SOON) }, None)
+        (if admitted { Ok(ticket) } else { Err(Refusal::SOON) }, Changes::new())
     }
 
     fn admit_a_share(&self, ticket: Ticket, now: Instant) -> Admission {
         let ended = self.look_again(now);
-        if ended.is_some() || is_of(self.part.share()) {
+        if !ended.is_empty() || is_of(self.part.share()) {
             return (Ok(ticket), ended);
         }
         // What is refused was asked for: it counts among the calls that the backend did not accept.
@@ -97,17 +95,15 @@ impl Shared {
     }
 
     /// Once in each bucket of time: calls may have become so few that nothing is counted any more. Tells when that ends it.
-    fn look_again(&self, now: Instant) -> Option<Transition> {
+    fn look_again(&self, now: Instant) -> Changes {
         let (looked, bucket) = (self.part.looked.load(Relaxed), self.bucket(now));
         if looked == bucket || self.part.looked.compare_exchange(looked, bucket, Relaxed, Relaxed).is_err() {
-            return None;
+            return Changes::new();
         }
-        let mut machine = self.try_lock()?;
-        let counted = self.empty_cells(&mut machine, || now);
-        machine.advance(bucket);
-        let transition = machine.tick(now).or(counted);
+        let Some(mut machine) = self.try_lock() else { return Changes::new() };
+        let changes = self.catch_up(&mut machine, now);
         self.publish(&machine);
-        transition
+        changes
     }
 }
 

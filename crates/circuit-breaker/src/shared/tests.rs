@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use buttress_core::Backoff;
 
 use super::*;
@@ -126,4 +128,57 @@ fn debug_says_the_state_and_waits_for_nobody() {
     let shared = shared(Trip::default(), Instant::now());
     let _held = shared.lock();
     assert_eq!(format!("{shared:?}"), "Shared { state: Closed, .. }");
+}
+
+#[test]
+fn after_a_pause_of_any_length_it_is_not_deaf() {
+    for hours in 1..200 {
+        let start = Instant::now();
+        let shared = shared(last_second(), start);
+        let ticket = admitted(&shared, start);
+        // They wait in the cell of a thread that nobody asks again.
+        shared.settle(1, ticket, GOOD, || start);
+        let later = start + hours * 1_800 * SECOND;
+        for _ in 0..20 {
+            shared.settle(0, ticket, BAD, || later);
+        }
+        assert_eq!(shared.state(), State::Open, "after {hours} half hours");
+    }
+}
+
+#[test]
+fn what_an_older_epoch_asked_for_is_not_obeyed() {
+    let now = Instant::now();
+    let shared = shared(Trip::consecutive(1).unwrap(), now);
+    let straggler = admitted(&shared, now);
+    shared.with(now, Machine::renew);
+    assert!(shared.leave_alone(straggler, 30 * SECOND, now).is_empty());
+    let ticket = admitted(&shared, now);
+    assert_eq!(shared.settle(0, ticket, BAD, || now)[0].open_for, Some(SECOND));
+}
+
+#[test]
+fn regression_07_a_busy_machine_is_no_reason_to_refuse_where_it_is_closed() {
+    let now = Instant::now();
+    let shared = shared(Trip::consecutive(2).unwrap(), now);
+    let _held = shared.lock();
+    assert!(shared.admit_by_machine(now, Err(Refusal::SOON)).0.is_ok());
+}
+
+#[test]
+fn a_candidate_with_a_window_of_time_sees_probes() {
+    let now = Instant::now();
+    let shared = shared(Trip::consecutive(1).unwrap(), now);
+    shared.with(now, |machine| {
+        let settings = machine.settings().shadow(last_second());
+        machine.configure(settings, now)
+    });
+    shared.with(now, |machine| machine.isolate(Duration::ZERO, now));
+    let probe = admitted(&shared, now);
+    shared.settle(0, probe, BAD, || now);
+    let shadow = shared.with(now, |machine| machine.shadow()).0.unwrap();
+    assert_eq!((shadow.calls, shadow.failed), (1, 1));
+    // One that is over is none of them.
+    shared.settle(0, probe, BAD, || now);
+    assert_eq!(shared.with(now, |machine| machine.shadow()).0.unwrap().calls, 1);
 }

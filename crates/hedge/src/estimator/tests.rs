@@ -80,7 +80,7 @@ proptest! {
                 estimator.record(took, start + at);
                 log.push(took);
                 recorded += 1;
-                if recorded % REFRESH == 0 {
+                if recorded % REFRESH == 0 || known.is_none() {
                     let lasted = at - *began.get_or_insert(at);
                     let is_full = (log.len() - new) as u64 >= estimator.window && lasted >= SHORTEST;
                     if is_full {
@@ -113,13 +113,26 @@ fn feed(estimator: &Estimator, now: &mut Instant, calls: u32, pause: Duration, t
 
 #[test]
 fn says_nothing_before_it_knows_enough() {
-    for (percent, needed) in [(50.0, 16), (95.0, 112), (99.0, 512)] {
+    for (percent, needed) in [(50.0, 10), (95.0, 100), (99.0, 500)] {
         let (estimator, mut now) = (Estimator::new(percent / 100.0, 1), Instant::now());
         feed(&estimator, &mut now, needed - 1, MS, 10 * MS);
         assert_eq!((estimator.quantile(), estimator.median()), (None, Duration::ZERO));
         feed(&estimator, &mut now, 1, MS, 10 * MS);
         assert!(is_near(estimator.quantile().unwrap(), 10 * MS));
     }
+}
+
+/// None of them has enough for a turn.
+#[test]
+fn the_first_percentile_waits_for_no_thread() {
+    let (estimator, now) = (Estimator::new(0.95, 16), Instant::now());
+    for _ in 0..10 {
+        assert_eq!(estimator.quantile(), None);
+        thread::scope(|scope| {
+            scope.spawn(|| (0..10).for_each(|_| estimator.record(10 * MS, now)));
+        });
+    }
+    assert!(is_near(estimator.quantile().unwrap(), 10 * MS));
 }
 
 #[test]
@@ -166,6 +179,19 @@ fn calls_that_were_ready_at_once_weigh_as_much_as_others() {
         feed(&estimator, &mut now, 1, MS, 40 * MS);
     }
     assert_eq!(estimator.quantile(), Some(Duration::ZERO), "one in a hundred is");
+}
+
+/// Also what it remembers of how many were ready at once.
+#[test]
+fn renewed_it_is_as_good_as_new() {
+    let (estimator, mut now) = (Estimator::new(0.95, 1), Instant::now());
+    (0..100_000).for_each(|_| estimator.at_once());
+    feed(&estimator, &mut now, 12_000, MS, 10 * MS);
+    estimator.renew();
+    assert_eq!((estimator.quantile(), estimator.total(), estimator.calls()), (None, 0, 0));
+    (0..2000).for_each(|_| estimator.at_once());
+    feed(&estimator, &mut now, 96, MS, 10 * MS);
+    assert_eq!(estimator.quantile(), Some(Duration::ZERO), "one in twenty-two waits");
 }
 
 #[test]
