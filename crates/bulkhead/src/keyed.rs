@@ -138,19 +138,23 @@ impl<K: Key> Limiters<K> {
     fn make(&self, key: &K) -> Arc<Entry> {
         let table = &*self.0;
         self.sweep();
+        let made_with = table.limit.load(SeqCst);
         let make = || {
-            Ok::<_, std::convert::Infallible>(Arc::new(Entry {
-                limiter: Limiter::new(table.origin, table.settings),
-                used: AtomicBool::new(true),
-                settled: AtomicBool::new(false),
-            }))
+            let limiter = Limiter::new(table.origin, table.settings);
+            if made_with != 0 {
+                limiter.set_allowed(made_with);
+            }
+            let (used, settled) = (AtomicBool::new(true), AtomicBool::new(false));
+            Ok::<_, std::convert::Infallible>(Arc::new(Entry { limiter, used, settled }))
         };
         // It is held here while the map takes it in, so the map cannot but keep it.
         let Ok(entry) = table.entries.get_or_insert_with(key, make);
-        // Read when it is in the map: `set_limit` writes it before it looks there.
-        match table.limit.load(SeqCst) {
-            0 => {}
-            limit => entry.limiter.set_allowed(limit),
+        // `set_limit` writes it before it looks at the map, where it may not have found this one.
+        if table.limit.load(SeqCst) != made_with {
+            let steering = table.steering.lock().unwrap_or_else(PoisonError::into_inner);
+            entry.limiter.set_allowed(table.limit.load(SeqCst));
+            drop(steering);
+            entry.limiter.inner().permits.attend();
         }
         entry
     }
@@ -163,6 +167,8 @@ impl<K: Key> Limiters<K> {
             return;
         }
         *swept = now;
+        // A key's own code runs next.
+        drop(swept);
         self.0.entries.retain(|_, entry| entry.used.swap(false, Relaxed) || StayInUse::is_in_use(entry));
     }
 

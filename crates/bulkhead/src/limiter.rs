@@ -1,6 +1,6 @@
 #[cfg(feature = "keyed")]
 use std::sync::atomic::{Ordering::Acquire, fence};
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use buttress_core::{
     ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value,
@@ -101,9 +101,7 @@ impl Inner {
                 Door::Wait(mut ticket) => poll_fn(|cx| ticket.poll(cx)).await,
             },
         };
-        let mut admitted = entered.map_err(|reason| self.reject(reason))?;
-        admitted.waits();
-        Ok(admitted)
+        entered.map_err(|reason| self.reject(reason))
     }
 }
 
@@ -129,7 +127,9 @@ impl Limiter {
     /// # Panics
     /// When it has to wait and there is no tokio runtime with a timer.
     pub async fn acquire(&self) -> Result<Permit, Rejected> {
-        self.inner().wait().await.map(Permit)
+        let mut admitted = self.inner().wait().await?;
+        admitted.waits();
+        Ok(Permit(admitted))
     }
 
     /// Takes a permit, or refuses at once, also where calls wait.
@@ -169,7 +169,17 @@ impl Limiter {
         f: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let mut admitted = self.inner().wait().await?;
-        let result = f().await;
+        let result = {
+            let mut call = pin!(f());
+            poll_fn(|cx| {
+                let poll = call.as_mut().poll(cx);
+                if poll.is_pending() {
+                    admitted.waits();
+                }
+                poll
+            })
+            .await
+        };
         admitted.finish_with(&classify, &result);
         result
     }

@@ -59,6 +59,10 @@ impl Admitted {
         classify: &impl Classify<Res, Err>,
         result: &Result<Res, Err>,
     ) {
+        // Polled again after its answer, where the future inside puts up with that.
+        if self.source == GIVEN_BACK {
+            return;
+        }
         if self.inner.adaptive.is_some() {
             let outcome = classify.classify(result);
             // Of failures, those that a layer inside gave up: it timed out. A backend that fails by itself may have

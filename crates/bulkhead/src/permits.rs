@@ -1,4 +1,8 @@
-use std::task::Waker;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    task::Waker,
+    thread,
+};
 
 use crate::{
     Criticality,
@@ -105,15 +109,17 @@ impl Permits {
     /// Takes a permit wherever there is one, or a place in the queue. The level is asked only where no permit is free.
     pub(crate) fn enter(&self, level: impl FnOnce() -> Criticality, may_wait: bool) -> Entry {
         let calm = || self.attention.load(SeqCst) == 0;
-        if calm() && self.take_anywhere() {
+        let stripes = calm();
+        if stripes && self.take_anywhere() {
             return Entry::Permit(Source::General);
         }
         let level = level();
-        if calm() && self.take_reserve(level) {
+        let reserve = calm();
+        if reserve && self.take_reserve(level) {
             return Entry::Permit(Source::Reserve);
         }
-        // A refusal takes no lock.
-        if (!may_wait || self.capacity == 0) && (calm() || self.is_full()) {
+        // A refusal takes no lock, but has looked everywhere.
+        if (!may_wait || self.capacity == 0) && (stripes && reserve || self.is_full()) {
             return Entry::Full;
         }
         self.queue(level, may_wait)
@@ -125,7 +131,7 @@ impl Permits {
             let mut slow = lock(&self.slow.0);
             if let Some(waker) = self.settle(&mut slow) {
                 drop(slow);
-                waker.wake();
+                self.wake([Some(waker), None]).unwrap_or_else(|panic| resume_unwind(panic));
                 continue;
             }
             // What is free now can be used by none of those before.
@@ -150,7 +156,15 @@ impl Permits {
             crosswise();
             let granted = self.settle(&mut slow);
             drop(slow);
-            shed.into_iter().chain(granted).for_each(Waker::wake);
+            if (shed.is_some() || granted.is_some())
+                && let Err(panic) = self.wake([shed, granted])
+            {
+                // Nobody will come for the place.
+                if let Standing::Granted(source) = self.leave(key) {
+                    self.give_back(source);
+                }
+                resume_unwind(panic);
+            }
             return Entry::Wait(key);
         }
     }
@@ -177,11 +191,25 @@ impl Permits {
     /// Brings together what is free and those who wait.
     #[cold]
     pub(crate) fn attend(&self) {
+        self.wake([None, None]).unwrap_or_else(|panic| resume_unwind(panic));
+    }
+
+    /// Wakes those two, and whoever can have a permit now. A waker that panics keeps nobody else waiting: the first panic
+    /// is handed back when all are woken.
+    fn wake(&self, wakers: [Option<Waker>; 2]) -> thread::Result<()> {
+        let mut all = Ok(());
+        let mut wake = |waker: Waker| {
+            let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            if all.is_ok() {
+                all = woken;
+            }
+        };
+        wakers.into_iter().flatten().for_each(&mut wake);
         loop {
             let granted = self.settle(&mut lock(&self.slow.0));
             match granted {
-                Some(waker) => waker.wake(),
-                None => return,
+                Some(waker) => wake(waker),
+                None => return all,
             }
         }
     }
@@ -221,13 +249,15 @@ impl Permits {
 
     /// How it stands with that waiter, who gives up the place unless it still waits.
     pub(crate) fn look(&self, key: Key, waker: &Waker) -> Standing {
+        // A waker's own code runs where no lock is held.
+        let waker = waker.clone();
         let mut slow = lock(&self.slow.0);
-        let (standing, old) = slow.waiters.look(key, waker);
+        let (standing, spare) = slow.waiters.look(key, waker);
         if standing != Standing::Waiting {
             slow.waiters.leave(key);
         }
         drop(slow);
-        drop(old);
+        drop(spare);
         standing
     }
 

@@ -105,16 +105,16 @@ impl Waiters {
         Some(self.settle(at, Standing::Shed))
     }
 
-    /// How it stands; the waker is kept for as long as it waits. The one that is no longer wanted is given back, to be
-    /// dropped where no lock is held.
-    pub(crate) fn look(&mut self, key: Key, waker: &Waker) -> (Standing, Option<Waker>) {
+    /// How it stands; the waker is kept for as long as it waits. The one that is not wanted is given back, to be dropped
+    /// where no lock is held.
+    pub(crate) fn look(&mut self, key: Key, waker: Waker) -> (Standing, Option<Waker>) {
         let place = &mut self.places[key.0 as usize];
-        let old = match &place.waker {
-            _ if place.standing != Standing::Waiting => None,
-            Some(kept) if kept.will_wake(waker) => None,
-            _ => place.waker.replace(waker.clone()),
+        let spare = match &place.waker {
+            _ if place.standing != Standing::Waiting => Some(waker),
+            Some(kept) if kept.will_wake(&waker) => Some(waker),
+            _ => place.waker.replace(waker),
         };
-        (place.standing, old)
+        (place.standing, spare)
     }
 
     /// Gives the place up, and says how it stood.
@@ -230,7 +230,7 @@ mod tests {
                 prop_assert_eq!(waiters.taken(), naive.len());
                 prop_assert_eq!(waiters.best(), waiting().map(|one| one.level).max());
                 for one in &naive {
-                    prop_assert_eq!(waiters.look(one.key, Waker::noop()).0, one.standing);
+                    prop_assert_eq!(waiters.look(one.key, Waker::noop().clone()).0, one.standing);
                 }
             }
         }

@@ -113,6 +113,24 @@ async fn a_panic_inside_gives_the_permit_back() {
     }
 }
 
+/// Some futures put up with that.
+#[test]
+fn a_poll_after_the_answer_gives_no_permit_back_twice() {
+    for limit in [fixed(2), fixed(2).with_reserve(1, Criticality::Critical).unwrap(), adaptive(2)] {
+        let layer = BulkheadLayer::new("again", limit);
+        let again = tower::service_fn(|n: u32| std::future::poll_fn(move |_| Poll::Ready(Ok::<_, BoxError>(n))));
+        let mut service = layer.layer(again);
+        let _one = layer.limiter().try_acquire().unwrap();
+        let mut call = pin!(service.call(1));
+        for _ in 0..3 {
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
+        assert_eq!(layer.limiter().snapshot().in_flight, 1);
+        let held: Vec<_> = std::iter::from_fn(|| layer.limiter().try_acquire().ok()).collect();
+        assert_eq!(held.len(), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn clones_and_services_of_one_layer_share_one_limit() {
     let one = || BulkheadLayer::new("shared", fixed(1));

@@ -248,6 +248,28 @@ async fn a_limit_that_was_reached_for_a_moment_was_in_use() {
     }
 }
 
+/// Called as a service or through the handle: what never waited for the backend is not timed.
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_ready_at_once_say_nothing() {
+    for by_handle in [false, true] {
+        let layer = BulkheadLayer::new("at once", Limit::adaptive(Adaptive::aimd()));
+        let limiter = layer.limiter();
+        let mut service = layer.layer(service_fn(async |n: u32| Ok::<_, BoxError>(n)));
+        // In use, so that it would grow.
+        let _held: Vec<_> = (0..19).map(|_| limiter.try_acquire().unwrap()).collect();
+        for n in 0..200 {
+            advance(10 * MS).await;
+            let answer = if by_handle {
+                limiter.call(async || Ok::<_, BoxError>(n)).await
+            } else {
+                service.ready().await.unwrap().call(n).await
+            };
+            assert_eq!(answer.unwrap(), n);
+        }
+        assert_eq!(limiter.limit(), 20);
+    }
+}
+
 /// So many callers for so long, each call taking 10 ms.
 async fn load(limiter: &Limiter, callers: usize, length: Duration) {
     let mut tasks = JoinSet::new();

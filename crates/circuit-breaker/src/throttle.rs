@@ -29,9 +29,9 @@ impl Throttle {
     /// `k` refuses sooner.
     ///
     /// # Errors
-    /// If `k` is not between 1.01 and 100, or the window below a millisecond or above a day.
+    /// If `k` is not between 1.1 and 100, or the window below a millisecond or above a day.
     pub fn try_new(k: f64, window: Duration) -> Result<Self, InvalidThrottle> {
-        if !(1.01..=100.0).contains(&k) {
+        if !(1.1..=100.0).contains(&k) {
             return Err(InvalidThrottle::Factor(k));
         }
         if window.as_millis() == 0 || window.as_secs() > 86_400 {
@@ -93,7 +93,7 @@ pub enum InvalidThrottle {
 impl fmt::Display for InvalidThrottle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Factor(k) => write!(f, "a throttle's factor must be between 1.01 and 100, not {k}"),
+            Self::Factor(k) => write!(f, "a throttle's factor must be between 1.1 and 100, not {k}"),
             Self::Length(length) => write!(f, "a window must last 1 ms to 1 day, not {length:?}"),
             Self::NoCalls => f.write_str("a throttle cannot judge by zero calls: give at least 1"),
         }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be() {
         let second = Duration::from_secs(1);
-        for k in [0.0, 1.0, 101.0, f64::NAN, f64::INFINITY] {
+        for k in [0.0, 1.0, 1.09, 101.0, f64::NAN, f64::INFINITY] {
             assert!(matches!(Throttle::try_new(k, second), Err(InvalidThrottle::Factor(_))));
         }
         assert!(Throttle::try_new(2.0, Duration::ZERO).is_err());

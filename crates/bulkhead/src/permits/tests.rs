@@ -3,6 +3,7 @@ use std::{
         Arc, Barrier,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::Wake,
     thread,
 };
 
@@ -178,6 +179,80 @@ fn a_call_that_is_admitted_is_not_asked_what_it_matters() {
     let permits = Permits::new(plan(1, 8));
     let unasked = || unreachable!("there is a permit");
     assert_eq!(permits.enter(unasked, true), Entry::Permit(Source::General));
+}
+
+/// What was owed when it came is paid, and more, by the time it would be refused.
+#[test]
+fn a_refusal_has_looked_everywhere() {
+    let permits = Permits::new(plan(2, 8));
+    let mut held: Vec<_> = (0..2).map(|_| enter(&permits, CRITICAL, false)).collect();
+    permits.set_limit(1);
+    let meanwhile = || {
+        for entry in held.drain(..) {
+            let Entry::Permit(source) = entry else { unreachable!("there were two") };
+            permits.give_back(source);
+        }
+        CRITICAL
+    };
+    assert_eq!(permits.enter(meanwhile, false), Entry::Permit(Source::General));
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker");
+    }
+}
+
+/// Waits, with a waker that panics.
+fn wait(permits: &Permits, level: Criticality) -> Key {
+    let Entry::Wait(key) = enter(permits, level, true) else { unreachable!("it is full") };
+    assert_eq!(permits.look(key, &Waker::from(Arc::new(Panics))), Standing::Waiting);
+    key
+}
+
+fn panics(f: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(f)).is_err()
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_waiting() {
+    let permits = Permits::new(plan(1, 1));
+    assert!(permits.take());
+    let waiting = [(); 3].map(|()| wait(&permits, CRITICAL));
+    permits.set_limit(4);
+    assert!(panics(|| permits.attend()));
+    for key in waiting {
+        assert_eq!(permits.look(key, Waker::noop()), Standing::Granted(Source::General));
+    }
+    (0..4).for_each(|_| permits.give_back(Source::General));
+    assert!(permits.are_home());
+
+    // Also where it is a newcomer that wakes them.
+    let all: Vec<_> = (0..4).map(|_| enter(&permits, CRITICAL, false)).collect();
+    assert!(!all.contains(&Entry::Full));
+    let waiting = [(); 3].map(|()| wait(&permits, CRITICAL));
+    permits.set_limit(7);
+    assert!(panics(|| _ = enter(&permits, CRITICAL, true)));
+    for key in waiting {
+        assert_eq!(permits.look(key, Waker::noop()), Standing::Granted(Source::General));
+    }
+    assert_eq!(permits.count().waiting, 0, "the newcomer has not come in");
+}
+
+/// Whoever sheds one whose waker panics never learns of its own place.
+#[test]
+fn a_waker_of_one_who_is_shed_that_panics_takes_no_permit_along() {
+    let permits = Permits::new(plan(1, 1));
+    assert!(permits.take());
+    let shed = [(); 4].map(|()| wait(&permits, Criticality::Sheddable));
+    assert!(panics(|| _ = enter(&permits, CRITICAL, true)));
+    assert_eq!((permits.count().waiting, permits.count().shed), (3, 1));
+    assert_eq!(permits.look(shed[3], Waker::noop()), Standing::Shed);
+    shed[..3].iter().for_each(|key| _ = permits.leave(*key));
+    permits.give_back(Source::General);
+    assert!(permits.are_home());
 }
 
 /// More threads than stripes, with steals, waits, leaving, and a limit that moves.
