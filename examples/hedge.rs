@@ -30,7 +30,7 @@ async fn backend(order: u32) -> io::Result<u32> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let layer =
-        HedgeLayer::new("orders", CloneRequest).budget(Budget::new(0.05, 0, Duration::from_secs(10))?);
+        HedgeLayer::new("orders", CloneRequest).budget(Budget::try_new(0.05, 0, Duration::from_secs(10))?);
     let mut orders = layer.layer(service_fn(backend));
 
     for (part, range) in [("to measure", 0..150), ("a long tail", 150..580), ("slow for good", 580..640)] {

@@ -27,7 +27,7 @@ async fn backend(order: u32) -> io::Result<u32> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let layer = RetryLayer::new("orders")
         .backoff(Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100))?)
-        .budget(Budget::new(0.2, 1, Duration::from_secs(10))?);
+        .budget(Budget::try_new(0.2, 1, Duration::from_secs(10))?);
     let mut orders = layer.layer(service_fn(backend));
 
     let mut failed = 0;

@@ -51,7 +51,7 @@ impl Budget {
     /// # Errors
     /// If the ratio is not between 0 and 1000, the window not between a second and an hour, or nothing is granted at
     /// all.
-    pub fn new(ratio: f64, floor_per_second: u32, window: Duration) -> Result<Self, InvalidBudget> {
+    pub fn try_new(ratio: f64, floor_per_second: u32, window: Duration) -> Result<Self, InvalidBudget> {
         if !(0.0..=1000.0).contains(&ratio) {
             return Err(InvalidBudget::Ratio(ratio));
         }
@@ -140,7 +140,7 @@ impl Limit {
 /// A fifth of the calls of the last 10 s, and 10 a second.
 impl Default for Budget {
     fn default() -> Self {
-        Self::new(0.2, 10, WINDOW).expect("the default is valid")
+        Self::try_new(0.2, 10, WINDOW).expect("the default is valid")
     }
 }
 

@@ -52,7 +52,8 @@ impl Criticality {
         AMBIENT.get()
     }
 
-    /// Runs a future at this level, whatever surrounds it. It does not follow a spawned task: scope the task too.
+    /// Runs a future at this level, whatever surrounds it. It does not follow a spawned task: scope the task too. A
+    /// service reads it in `call`: what has to be scoped is the code that calls, not the future that `call` returned.
     pub fn scope<F: Future>(self, future: F) -> Scoped<F> {
         Scoped { future, level: self }
     }

@@ -36,14 +36,15 @@ impl<Q, P, C> Builder<Q, P, C> {
 }
 
 impl<K: Key, F, Q, P, C> KeyedLayer<K, F, Q, P, C> {
-    /// How many keys can have a bulkhead at the same time; at least one. Default: 1,024.
+    /// How many keys can have a bulkhead at the same time; at least one. Default: 1,024. A handle that was taken before is
+    /// of other bulkheads.
     #[must_use]
     pub fn capacity(self, most: usize) -> Self {
         Self { limiters: self.limiters.with_capacity(most), ..self }
     }
 
     /// A key that nobody asks for during so long is forgotten, at the latest after twice that, when a new one comes.
-    /// Default: 10 minutes.
+    /// Default: 10 minutes. A handle that was taken before is of other bulkheads.
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
         Self { limiters: self.limiters.with_idle(idle), ..self }

@@ -258,8 +258,8 @@ impl Observe for Limiter {
 pub struct Snapshot {
     /// How many calls may be in flight.
     pub limit: u32,
-    /// How many are. After the limit was lowered it can be above it, until enough of them have ended. While calls begin
-    /// and end on other threads it can be off by those.
+    /// How many are. After the limit was lowered it can be above it, until enough of them have ended. While other threads
+    /// take and give back permits, or move free ones, it can be off by those.
     pub in_flight: u32,
     /// How many calls wait.
     pub waiting: u32,

@@ -53,9 +53,12 @@ pub(crate) fn stripes() -> usize {
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
-    use std::ptr;
+    use std::{ptr, time::Duration};
 
-    use crate::{BulkheadLayer, Limit, Limiter};
+    use crate::{
+        BulkheadLayer, Criticality, Limit, Limiter, Queue,
+        ticket::{Door, Ticket},
+    };
 
     fn limiter(name: &str) -> Limiter {
         BulkheadLayer::new(name, Limit::fixed(2).unwrap()).limiter()
@@ -75,6 +78,28 @@ mod tests {
         assert!(ptr::eq(third.inner(), place));
         assert_eq!((third.limit(), third.snapshot().in_flight), (2, 0), "as good as new");
         assert!(!ptr::eq(limiter("another").inner(), place));
+    }
+
+    /// One who has been shed and does not know it yet.
+    #[tokio::test(start_paused = true)]
+    async fn it_is_not_lent_while_somebody_has_a_place_in_its_queue() {
+        let queue = Queue::new(1, Duration::from_secs(1)).unwrap();
+        let limiter =
+            || BulkheadLayer::builder("queued", Limit::fixed(1).unwrap()).queue(queue).build().limiter();
+        let first = limiter();
+        let place = first.inner();
+        let held = first.try_acquire().unwrap();
+        let draw = |level| match Ticket::draw(place, || level, queue) {
+            Door::Wait(ticket) => ticket,
+            door => unreachable!("it is full: {door:?}"),
+        };
+        let shed = draw(Criticality::Sheddable);
+        drop(draw(Criticality::Critical));
+        drop((held, first));
+        assert!(!ptr::eq(limiter().inner(), place));
+        drop(shed);
+        let again = [limiter(), limiter()];
+        assert!(again.iter().any(|again| ptr::eq(again.inner(), place)));
     }
 
     #[test]

@@ -118,7 +118,8 @@ async fn a_panic_inside_gives_the_permit_back() {
 fn a_poll_after_the_answer_gives_no_permit_back_twice() {
     for limit in [fixed(2), fixed(2).with_reserve(1, Criticality::Critical).unwrap(), adaptive(2)] {
         let layer = BulkheadLayer::new("again", limit);
-        let again = tower::service_fn(|n: u32| std::future::poll_fn(move |_| Poll::Ready(Ok::<_, BoxError>(n))));
+        let again =
+            tower::service_fn(|n: u32| std::future::poll_fn(move |_| Poll::Ready(Ok::<_, BoxError>(n))));
         let mut service = layer.layer(again);
         let _one = layer.limiter().try_acquire().unwrap();
         let mut call = pin!(service.call(1));

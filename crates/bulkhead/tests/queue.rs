@@ -107,6 +107,25 @@ async fn who_is_shed_is_told_at_once() {
     assert_eq!(limiter.snapshot().shed, 1);
 }
 
+/// As `select!` and `FuturesUnordered` do it: the future of a waiter moves to another task.
+#[tokio::test(start_paused = true)]
+async fn who_polled_last_is_woken() {
+    let limiter = limiter(1, 1);
+    let held = limiter.try_acquire().unwrap();
+    let mut waiting = Box::pin({
+        let limiter = limiter.clone();
+        async move { limiter.acquire().await.map(drop) }
+    });
+    let mut first = Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut first).is_pending());
+    let start = Instant::now();
+    let task = tokio::spawn(waiting);
+    yield_now().await;
+    drop(held);
+    task.await.unwrap().unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_longer_than_it_is_allowed() {
     let limiter = limiter(1, 10);
@@ -254,6 +273,22 @@ async fn the_request_says_what_it_matters_and_only_where_that_decides() {
     drop(held);
     assert_eq!(high.await.unwrap(), 100);
     assert_eq!((asked.get(), backend.unready_calls()), (2, 0));
+}
+
+/// The task's level is read in `call`, wherever the answer is awaited.
+#[tokio::test(start_paused = true)]
+async fn the_code_that_calls_says_what_it_matters() {
+    let layer = BulkheadLayer::builder("scope", Limit::fixed(1).unwrap())
+        .queue(Queue::new(1, 100 * MS).unwrap())
+        .build();
+    let mut service = layer.layer(Backend::new().service::<BoxError>());
+    let held = layer.limiter().try_acquire().unwrap();
+    let [low] = Criticality::SheddablePlus.scope(async { [service.ready().await.unwrap().call(1)] }).await;
+    let [high] = Criticality::Critical.scope(async { [service.ready().await.unwrap().call(2)] }).await;
+    let high = Criticality::Sheddable.scope(high);
+    assert_eq!(low.await.unwrap_err().rejected().unwrap().reason(), Reason::Overloaded);
+    drop(held);
+    assert_eq!(high.await.unwrap(), 2);
 }
 
 /// tower's `Buffer` and tonic's channels send in `call`.

@@ -167,8 +167,8 @@ impl Breaker {
     }
 }
 
-/// `state` (0 closed, 1 open, 2 half-open, 3 forced open, 4 forced closed, 5 metrics only, 6 recovering, 7 throttling), the
-/// window's `calls`, `failed` and `slow`, `opened`, with a shadow also `shadow_opened`, `shadow_refused` and
+/// `state` (0 closed, 1 open, 2 half-open, 3 forced open, 4 forced closed, 5 metrics only, 6 recovering, 7 throttling), `window_calls`,
+/// `window_failed` and `window_slow`, `opened`, with a shadow also `shadow_opened`, `shadow_refused` and
 /// `shadow_refused_good`, and the rejections.
 impl Observe for Breaker {
     fn origin(&self) -> Origin {
@@ -179,9 +179,9 @@ impl Observe for Breaker {
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let snapshot = self.snapshot();
         visit(Metric::new("state", Value::Gauge(f64::from(snapshot.state as u8))));
-        visit(Metric::new("calls", Value::Gauge(snapshot.calls as f64)));
-        visit(Metric::new("failed", Value::Gauge(snapshot.failed as f64)));
-        visit(Metric::new("slow", Value::Gauge(snapshot.slow as f64)));
+        visit(Metric::new("window_calls", Value::Gauge(snapshot.calls as f64)));
+        visit(Metric::new("window_failed", Value::Gauge(snapshot.failed as f64)));
+        visit(Metric::new("window_slow", Value::Gauge(snapshot.slow as f64)));
         visit(Metric::new("opened", Value::Counter(snapshot.opened)));
         if let Some(shadow) = snapshot.shadow {
             visit(Metric::new("shadow_opened", Value::Counter(shadow.opened)));

@@ -1,4 +1,5 @@
 use std::{
+    borrow::Borrow,
     fmt::{self, Write as _},
     hash::Hash,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
@@ -98,7 +99,11 @@ impl<K: Key> Breakers<K> {
 
     /// The breaker of that key, if there is one.
     #[must_use]
-    pub fn get(&self, key: &K) -> Option<Breaker> {
+    pub fn get<Q>(&self, key: &Q) -> Option<Breaker>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.0.breakers.peek(key)
     }
 

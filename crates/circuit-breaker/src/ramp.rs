@@ -1,12 +1,12 @@
 use std::{error::Error, fmt, time::Duration};
 
-use crate::trip::{Kind, Policy};
+use crate::trip::{Kind, Policy, Window};
 
 /// How the breaker lets calls back in after it has closed: a share of them that grows evenly, from a tenth on, until the
 /// ramp's end, and some calls at any rate. A backend that returns has cold caches and few connections; all of its callers
 /// at once would bring it down again.
 ///
-/// The default lasts as long as the window, or 5 s for a window of calls.
+/// The default lasts 5 s, or as long as a window of time that is shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ramp {
     length: Length,
@@ -21,8 +21,8 @@ enum Length {
 
 /// All, in millionths.
 pub(crate) const WHOLE: u32 = 1_000_000;
-/// Where no window of time says how long "one window" is.
-const OF_CALLS: Duration = Duration::from_secs(5);
+/// A window may reach back for minutes; caches are warm and connections there sooner.
+const LONGEST: Duration = Duration::from_secs(5);
 /// The parts of a ramp in each of which some calls are let through, whatever the share.
 const PARTS: u64 = 16;
 
@@ -55,17 +55,11 @@ impl Ramp {
         Ok(self)
     }
 
-    pub(crate) const fn length(self, policy: Policy) -> Duration {
-        match (self.length, policy) {
+    pub(crate) fn length(self, policy: Policy) -> Duration {
+        match (self.length, policy.window()) {
             (Length::Of(length), _) => length,
-            (Length::Window, Policy::Throttle(throttle)) => throttle.window,
-            (Length::Window, Policy::Trip(trip)) => match trip.rates {
-                Some(rates) => match rates.window.0 {
-                    Kind::Time(length) => length,
-                    Kind::Calls(_) => OF_CALLS,
-                },
-                None => OF_CALLS,
-            },
+            (Length::Window, Some(Window(Kind::Time(length)))) => length.min(LONGEST),
+            (Length::Window, _) => LONGEST,
         }
     }
 

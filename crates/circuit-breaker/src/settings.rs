@@ -67,7 +67,7 @@ impl Settings {
         self
     }
 
-    /// How it lets calls back in after the probes have succeeded. Default: over one window.
+    /// How it lets calls back in after the probes have succeeded. Default: over 5 s, or a shorter window.
     #[must_use]
     pub const fn ramp(mut self, ramp: Ramp) -> Self {
         self.ramp = ramp;

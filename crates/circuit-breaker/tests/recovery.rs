@@ -36,9 +36,9 @@ async fn admitted(breaker: &Breaker, calls: u32, over: Duration) -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_growing_share_is_admitted_over_one_window() {
+async fn a_growing_share_is_admitted() {
     fastrand::seed(1);
-    let breaker = recovering(Ramp::default());
+    let breaker = recovering(Ramp::over(10 * SECOND).unwrap());
     assert_eq!(breaker.state(), State::Recovering);
     // Evenly from a tenth to all: the middle of each tenth of the ramp.
     for tenth in 0..10 {
@@ -53,7 +53,7 @@ async fn a_growing_share_is_admitted_over_one_window() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_asks_for_little_is_not_refused() {
-    let breaker = recovering(Ramp::default());
+    let breaker = recovering(Ramp::over(10 * SECOND).unwrap());
     assert_eq!(admitted(&breaker, 15, 10 * SECOND).await, 15);
 }
 
@@ -64,6 +64,20 @@ async fn every_ramp_lets_a_few_through() {
         assert_eq!((0..100).filter(|_| breaker.acquire().is_ok()).count(), 1, "as many as there are probes");
         breaker.isolate(Duration::ZERO);
         breaker.acquire().unwrap().finish(Outcome::Success);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_it_takes_five_seconds_or_a_shorter_window() {
+    for (window, ramp) in [(60 * SECOND, 5 * SECOND), (2 * SECOND, 2 * SECOND)] {
+        let trip = Trip::failure_rate(0.5, Window::time(window).unwrap()).unwrap();
+        let breaker = CircuitBreakerLayer::builder("default ramp").trip(trip).build().breaker();
+        breaker.isolate(Duration::ZERO);
+        (0..3).for_each(|_| breaker.acquire().unwrap().finish(Outcome::Success));
+        advance(ramp - MS).await;
+        assert_eq!(breaker.snapshot().state, State::Recovering);
+        advance(MS).await;
+        assert_eq!(breaker.snapshot().state, State::Closed);
     }
 }
 

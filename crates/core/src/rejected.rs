@@ -200,7 +200,8 @@ impl Error for Rejected {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no room for a rejection, or does not give it back",
-    note = "an error type for layers implements `From<Rejected>` and `Rejectable`"
+    note = "an error type for layers implements `From<Rejected>` and `Rejectable`",
+    note = "for layers over an infallible service, such as an axum `Router`: `buttress_core::Respond::new(layer)`"
 )]
 pub trait Rejectable: From<Rejected> {
     /// The rejection that this error is or carries.

@@ -41,7 +41,7 @@ impl From<Percentile> for HedgeDelay {
 /// use buttress_hedge::Percentile;
 ///
 /// let ms = Duration::from_millis;
-/// let delay = Percentile::new(99.0)?.between(ms(5), ms(500))?.until_measured(ms(200));
+/// let delay = Percentile::try_new(99.0)?.between(ms(5), ms(500))?.until_measured(ms(200));
 /// # let _ = delay;
 /// # Ok::<_, buttress_hedge::InvalidPercentile>(())
 /// ```
@@ -59,7 +59,7 @@ impl Percentile {
     /// # Errors
     /// If it is not between 50 and 99.9: below, most calls would be sent twice; beyond, there are too few slow calls to
     /// measure it by.
-    pub fn new(percent: f64) -> Result<Self, InvalidPercentile> {
+    pub fn try_new(percent: f64) -> Result<Self, InvalidPercentile> {
         if !(50.0..=99.9).contains(&percent) {
             return Err(InvalidPercentile::Percent(percent));
         }
@@ -144,11 +144,11 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be() {
         for percent in [49.9, 99.91, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(Percentile::new(percent), Err(InvalidPercentile::Percent(_))));
+            assert!(matches!(Percentile::try_new(percent), Err(InvalidPercentile::Percent(_))));
         }
         let crossed = InvalidPercentile::Bounds { min: 2 * MS, max: MS };
         assert_eq!(Percentile::default().between(2 * MS, MS), Err(crossed));
-        assert!(Percentile::new(99.9).unwrap().between(MS, MS).is_ok());
+        assert!(Percentile::try_new(99.9).unwrap().between(MS, MS).is_ok());
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl<P> HedgeLayer<P> {
 /// more is not the tail of a healthy backend but a slow one, to which more load does harm. The floor is for those who
 /// call seldom.
 fn default_budget() -> Budget {
-    Budget::new(0.1, 1, std::time::Duration::from_secs(10)).expect("it is valid")
+    Budget::try_new(0.1, 1, std::time::Duration::from_secs(10)).expect("it is valid")
 }
 
 impl<P, C> HedgeLayer<P, C> {

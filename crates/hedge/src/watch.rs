@@ -4,10 +4,11 @@ use crate::{histogram, loan::Inner};
 
 /// Measures how long the first attempt of a call takes.
 ///
-/// A success is measured, and a failure is not: a backend that fails fast would seem to be fast. But whoever fails later than
-/// the delay, or is given up later because a hedge was faster or the caller left, counts as having taken until then. Else
-/// only those that are not slow would ever be measured, the percentile would fall, more calls would be hedged, and so on;
-/// and where a limit for each attempt cuts off all of them, nothing would tell that the backend is slow.
+/// A success is measured, and a failure is not: a backend that fails fast would seem to be fast. But whoever fails
+/// later than the delay, or is given up later because a hedge was faster or the caller left, counts as having taken
+/// until then. Else only those that are not slow would ever be measured, the percentile would fall, more calls would be
+/// hedged, and so on; and where a limit for each attempt cuts off all of them, nothing would tell that the backend is
+/// slow.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) lent: &'static Inner,

@@ -132,7 +132,7 @@ impl ReplayRequest<()> for TooLong {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_not_kept_is_not_hedged_and_costs_no_budget() {
-    let budget = Budget::new(0.0, 1, SECOND).unwrap();
+    let budget = Budget::try_new(0.0, 1, SECOND).unwrap();
     let layer = HedgeLayer::new("too_long", TooLong).delay(100 * MS).budget(budget.clone());
     let script = Script::of([(1000, Answers)]);
     layer.layer(script.clone()).oneshot(()).await.unwrap();
@@ -169,7 +169,7 @@ async fn every_attempt_sees_the_deadline_of_the_caller() {
 /// As where a busy runtime looks at its timer late.
 #[tokio::test(start_paused = true)]
 async fn a_timer_that_comes_after_the_deadline_costs_no_budget() {
-    let budget = Budget::new(0.0, 1, SECOND).unwrap();
+    let budget = Budget::try_new(0.0, 1, SECOND).unwrap();
     let script = Script::of([(1000, Answers)]);
     let mut service = layer("late_timer", 100).budget(budget.clone()).layer(script);
     let mut call = pin!(Deadline::after(200 * MS).scope(service.call(())));
@@ -348,7 +348,7 @@ async fn a_clone_that_is_needed_no_more_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_of_the_request_that_is_needed_no_more_is_dropped() {
     let request = Arc::new(());
-    let spent = Budget::new(0.0, 1, SECOND).unwrap();
+    let spent = Budget::try_new(0.0, 1, SECOND).unwrap();
     assert!(spent.withdraw(Instant::now()));
     let mut service = layer("copy", 100).budget(spent).layer(Script::of([(1000, Answers)]));
     let mut call = pin!(service.call(Arc::clone(&request)));
@@ -369,7 +369,7 @@ async fn a_setter_leaves_the_clones_of_before_alone() {
         assert_eq!(figure(&layer.hedger(), "calls"), 1.0);
     }
     assert_eq!(figure(&first.clone().classify(ByError).hedger(), "calls"), 0.0);
-    let spent = Budget::new(0.0, 1, SECOND).unwrap();
+    let spent = Budget::try_new(0.0, 1, SECOND).unwrap();
     assert!(spent.withdraw(Instant::now()));
     let script = Script::of([(1000, Answers)]);
     first.clone().budget(spent).layer(script.clone()).oneshot(()).await.unwrap();

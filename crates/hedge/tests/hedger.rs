@@ -57,7 +57,7 @@ async fn takes_an_async_closure_and_can_be_spawned() {
 async fn tells_what_happened() {
     let layer = HedgeLayer::new("figures", CloneRequest)
         .delay(100 * MS)
-        .budget(Budget::new(0.0, 2, SECOND).unwrap())
+        .budget(Budget::try_new(0.0, 2, SECOND).unwrap())
         .classify(|result: &Result<usize, Failure>| judge(result));
     let hedger = layer.hedger();
     for attempts in [

@@ -95,7 +95,7 @@ async fn a_backend_that_only_times_out_does_not_look_fast() {
 /// They take exactly the percentile, which is told a bit too long: it must not seem that they are in time.
 #[tokio::test(start_paused = true)]
 async fn a_tenth_that_times_out_keeps_the_delay_where_it_is() {
-    let layer = layer("steady_failures").budget(Budget::new(0.01, 0, 10 * SECOND).unwrap());
+    let layer = layer("steady_failures").budget(Budget::try_new(0.01, 0, 10 * SECOND).unwrap());
     let service = layer.layer(backend(|rng| {
         if rng.u32(..10) == 0 { (300 * MS, End::TimedOut) } else { (10 * MS, End::Answers) }
     }));

@@ -60,7 +60,7 @@ async fn regression_18_the_load_that_hedges_add_has_a_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn regression_18_an_exhausted_budget_cancels_nothing_that_is_in_flight() {
-    let budget = Budget::new(0.0, 1, SECOND).unwrap();
+    let budget = Budget::try_new(0.0, 1, SECOND).unwrap();
     let layer = layer("exhausted", 100).attempts(3).budget(budget.clone());
 
     // The one hedge that is granted runs on, and wins, although the budget refuses the next one.
@@ -79,7 +79,7 @@ async fn regression_18_an_exhausted_budget_cancels_nothing_that_is_in_flight() {
 /// A retry and the hedge inside of it, at a backend that is slow and fails every call.
 #[tokio::test(start_paused = true)]
 async fn a_retry_and_a_hedge_keep_to_one_budget() {
-    let budget = Budget::new(0.2, 0, 10 * SECOND).unwrap();
+    let budget = Budget::try_new(0.2, 0, 10 * SECOND).unwrap();
     let retry = RetryLayer::new("shared").backoff(Backoff::constant(50 * MS)).budget(budget.clone());
     let hedge = HedgeLayer::new("shared", CloneRequest).delay(100 * MS).budget(budget.counted_outside());
     let service =

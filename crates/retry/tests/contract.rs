@@ -64,7 +64,7 @@ async fn a_panic_inside_breaks_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn clones_and_siblings_share_the_budget() {
-    let layer = || layer().budget(Budget::new(0.0, 2, Duration::from_secs(1)).unwrap());
+    let layer = || layer().budget(Budget::try_new(0.0, 2, Duration::from_secs(1)).unwrap());
     clones_share(layer, async |first, second, backend| {
         backend.fail_next(usize::MAX);
         first.oneshot(1).await.unwrap_err();

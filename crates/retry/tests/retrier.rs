@@ -62,7 +62,7 @@ async fn honours_deadline_classifier_refusals_and_budget() {
     };
     assert_eq!(call(layer("all")).await, 3);
     assert_eq!(Deadline::after(50 * MS).scope(call(layer("deadline"))).await, 1);
-    let spent = Budget::new(0.0, 1, Duration::from_secs(1)).unwrap();
+    let spent = Budget::try_new(0.0, 1, Duration::from_secs(1)).unwrap();
     assert_eq!(call(layer("budget").budget(spent)).await, 2);
 
     let attempts = AtomicU32::new(0);
@@ -96,7 +96,7 @@ async fn can_be_spawned() {
 
 #[tokio::test(start_paused = true)]
 async fn tells_why_failures_stood() {
-    let budget = Budget::new(0.0, 3, Duration::from_secs(1)).unwrap();
+    let budget = Budget::try_new(0.0, 3, Duration::from_secs(1)).unwrap();
     let busy = |result: &io::Result<()>| match result {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Outcome::Throttled(Some(Duration::from_secs(60)))

@@ -152,7 +152,8 @@ async fn a_copy_that_turns_out_useless_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn the_budget_is_shared_by_services_clones_and_handles() {
-    let layer = RetryLayer::new("shared_budget").budget(Budget::new(0.0, 3, Duration::from_secs(1)).unwrap());
+    let layer =
+        RetryLayer::new("shared_budget").budget(Budget::try_new(0.0, 3, Duration::from_secs(1)).unwrap());
     let script = Script::<io::Error>::failing(100);
     let (first, second) = (layer.layer(script.clone()), layer.layer(script.clone()));
     let start = Instant::now();

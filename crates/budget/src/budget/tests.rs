@@ -11,14 +11,14 @@ const MS: Duration = Duration::from_millis(1);
 #[test]
 fn refuses_what_cannot_be() {
     for ratio in [-0.1, 1000.1, f64::NAN, f64::INFINITY] {
-        assert!(matches!(Budget::new(ratio, 10, WINDOW), Err(InvalidBudget::Ratio(_))));
+        assert!(matches!(Budget::try_new(ratio, 10, WINDOW), Err(InvalidBudget::Ratio(_))));
     }
     for window in [Duration::ZERO, 999 * MS, 3601 * SECOND] {
-        assert_eq!(Budget::new(0.2, 10, window).unwrap_err(), InvalidBudget::Window(window));
+        assert_eq!(Budget::try_new(0.2, 10, window).unwrap_err(), InvalidBudget::Window(window));
     }
-    assert_eq!(Budget::new(0.0, 0, WINDOW).unwrap_err(), InvalidBudget::Nothing);
-    assert!(Budget::new(0.0, 1, SECOND).is_ok());
-    assert!(Budget::new(1000.0, u32::MAX, LONGEST).is_ok());
+    assert_eq!(Budget::try_new(0.0, 0, WINDOW).unwrap_err(), InvalidBudget::Nothing);
+    assert!(Budget::try_new(0.0, 1, SECOND).is_ok());
+    assert!(Budget::try_new(1000.0, u32::MAX, LONGEST).is_ok());
 }
 
 /// Takes all there is.
@@ -41,7 +41,7 @@ fn grants_the_floor_of_a_window_at_once_and_then_as_it_comes_back() {
 
 #[test]
 fn grants_a_share_of_the_calls() {
-    let budget = Budget::new(0.2, 0, WINDOW).unwrap();
+    let budget = Budget::try_new(0.2, 0, WINDOW).unwrap();
     let now = budget.inner.start;
     for _ in 0..1004 {
         budget.deposit(|| now);
@@ -56,7 +56,7 @@ fn grants_a_share_of_the_calls() {
 
 #[test]
 fn old_calls_give_nothing() {
-    let budget = Budget::new(0.2, 0, WINDOW).unwrap();
+    let budget = Budget::try_new(0.2, 0, WINDOW).unwrap();
     let now = budget.inner.start;
     for _ in 0..1000 {
         budget.deposit(|| now);
@@ -69,7 +69,7 @@ fn old_calls_give_nothing() {
 #[test]
 fn a_steady_rate_gets_its_share() {
     for (pause, calls) in [(MS, 60_000), (100 * MS, 6000), (SECOND, 600), (7 * SECOND, 600)] {
-        let budget = Budget::new(0.5, 0, WINDOW).unwrap();
+        let budget = Budget::try_new(0.5, 0, WINDOW).unwrap();
         let mut granted = 0;
         for n in 0..calls {
             let now = budget.inner.start + n * pause;
@@ -83,7 +83,7 @@ fn a_steady_rate_gets_its_share() {
 
 #[test]
 fn an_incident_after_a_long_time_of_peace_finds_the_budget_full() {
-    let budget = Budget::new(0.2, 0, WINDOW).unwrap();
+    let budget = Budget::try_new(0.2, 0, WINDOW).unwrap();
     let mut now = budget.inner.start;
     for _ in 0..3_600_000 {
         now += MS;
@@ -97,7 +97,7 @@ fn an_incident_after_a_long_time_of_peace_finds_the_budget_full() {
 /// As a retry and the hedge inside of it, which sees the same calls.
 #[test]
 fn a_call_that_passes_two_layers_counts_once() {
-    let retry = Budget::new(0.2, 0, WINDOW).unwrap();
+    let retry = Budget::try_new(0.2, 0, WINDOW).unwrap();
     let hedge = retry.counted_outside().clone();
     let now = retry.inner.start;
     for _ in 0..1000 {
@@ -119,7 +119,7 @@ fn unlimited_grants_everything_and_still_counts_calls() {
 
 #[test]
 fn many_threads_never_take_more_than_there_is() {
-    let budget = Budget::new(0.1, 5, WINDOW).unwrap();
+    let budget = Budget::try_new(0.1, 5, WINDOW).unwrap();
     let now = budget.inner.start + 3 * SECOND;
     let granted: usize = thread::scope(|scope| {
         let worker = || {
@@ -174,7 +174,7 @@ proptest! {
         prop_assume!(ratio > 0 || floor > 0);
         let window = Duration::from_millis(window);
         #[expect(clippy::cast_precision_loss, reason = "small")]
-        let Ok(budget) = Budget::new(ratio as f64 / 1e6, floor, window) else { return Ok(()) };
+        let Ok(budget) = Budget::try_new(ratio as f64 / 1e6, floor, window) else { return Ok(()) };
         let limit = budget.inner.limit.as_ref().unwrap();
         let slot = Duration::from_nanos(budget.inner.slot_nanos);
         let slots = |at: Duration| at.as_nanos() / slot.as_nanos();
