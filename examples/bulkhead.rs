@@ -35,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
         }
     });
     let layer = BulkheadLayer::builder("search", Limit::adaptive(Adaptive::gradient2()))
-        .queue(Queue::new(50, 50 * MS)?)
+        .queue(Queue::try_new(50, 50 * MS)?)
         .build();
     let limiter = layer.limiter();
     let search = ServiceBuilder::new().layer(layer).service(backend);

@@ -106,7 +106,7 @@ async fn main() -> Result<(), BoxError> {
 
     let (client, breakers) = client()?;
     let bulkhead = BulkheadLayer::builder("server", Limit::fixed(16)?)
-        .queue(Queue::new(16, 100 * MS)?)
+        .queue(Queue::try_new(16, 100 * MS)?)
         .criticality(criticality)
         .build();
     let limiter = bulkhead.limiter();

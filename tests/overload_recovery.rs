@@ -68,7 +68,8 @@ fn outage(seed: u64, wrong: fn(Backend) -> Backend) -> Report {
 
 #[test]
 fn the_default_stack_is_back_soon_after_an_outage_of_a_minute() {
-    let outages: [(&str, fn(Backend) -> Backend); 3] = [
+    type Wrong = fn(Backend) -> Backend;
+    let outages: [(&str, Wrong); 3] = [
         ("refuses", |backend| backend.refusing(BEGINS..ENDS)),
         ("hangs", |backend| backend.hanging(BEGINS..ENDS)),
         ("is five times slower", |backend| backend.slow(5.0, BEGINS..ENDS)),

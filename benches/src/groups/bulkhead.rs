@@ -21,7 +21,7 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         row("buttress fixed", |_| shared(BulkheadLayer::new("fixed", fixed()).layer(HEALTHY))),
         row("buttress fixed queue", |_| {
-            let queue = Queue::new(LIMIT, Duration::from_secs(1)).expect("the queue is valid");
+            let queue = Queue::try_new(LIMIT, Duration::from_secs(1)).expect("the queue is valid");
             shared(BulkheadLayer::builder("queue", fixed()).queue(queue).build().layer(HEALTHY))
         }),
         row("buttress adaptive", |_| {

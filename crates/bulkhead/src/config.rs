@@ -125,7 +125,7 @@ impl Queue {
     ///
     /// # Errors
     /// If `capacity` is zero or above [`Limit::MOST`], or `max_wait` is zero or above a day.
-    pub const fn new(capacity: u32, max_wait: Duration) -> Result<Self, InvalidQueue> {
+    pub const fn try_new(capacity: u32, max_wait: Duration) -> Result<Self, InvalidQueue> {
         if capacity == 0 || capacity > Limit::MOST {
             Err(InvalidQueue::Capacity(capacity))
         } else if max_wait.is_zero() || max_wait.as_secs() > 86_400 {
@@ -259,10 +259,10 @@ mod tests {
         assert_eq!(reserve, Err(InvalidLimit::NotAboveReserve { limit: 10, reserve: 10 }));
         assert!(ten.with_reserve(9, Criticality::Critical).is_ok());
         let second = Duration::from_secs(1);
-        assert_eq!(Queue::new(0, second), Err(InvalidQueue::Capacity(0)));
-        assert_eq!(Queue::new(u32::MAX, second), Err(InvalidQueue::Capacity(u32::MAX)));
-        assert_eq!(Queue::new(1, Duration::ZERO), Err(InvalidQueue::MaxWait(Duration::ZERO)));
-        assert!(Queue::new(1, Duration::MAX).is_err());
+        assert_eq!(Queue::try_new(0, second), Err(InvalidQueue::Capacity(0)));
+        assert_eq!(Queue::try_new(u32::MAX, second), Err(InvalidQueue::Capacity(u32::MAX)));
+        assert_eq!(Queue::try_new(1, Duration::ZERO), Err(InvalidQueue::MaxWait(Duration::ZERO)));
+        assert!(Queue::try_new(1, Duration::MAX).is_err());
     }
 
     #[test]

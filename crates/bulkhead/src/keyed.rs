@@ -1,4 +1,5 @@
 use std::{
+    borrow::Borrow,
     fmt,
     hash::{Hash, RandomState},
     sync::{
@@ -174,7 +175,11 @@ impl<K: Key> Limiters<K> {
 
     /// The bulkhead of that key, if there is one.
     #[must_use]
-    pub fn get(&self, key: &K) -> Option<Limiter> {
+    pub fn get<Q>(&self, key: &Q) -> Option<Limiter>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.0.entries.peek(key).map(|entry| entry.limiter.clone())
     }
 

@@ -55,8 +55,11 @@ pub(crate) fn stripes() -> usize {
 mod tests {
     use std::{ptr, time::Duration};
 
+    use buttress_core::Outcome;
+    use tokio::time::advance;
+
     use crate::{
-        BulkheadLayer, Criticality, Limit, Limiter, Queue,
+        Adaptive, BulkheadLayer, Criticality, Limit, Limiter, Queue,
         ticket::{Door, Ticket},
     };
 
@@ -83,7 +86,7 @@ mod tests {
     /// One who has been shed and does not know it yet.
     #[tokio::test(start_paused = true)]
     async fn it_is_not_lent_while_somebody_has_a_place_in_its_queue() {
-        let queue = Queue::new(1, Duration::from_secs(1)).unwrap();
+        let queue = Queue::try_new(1, Duration::from_secs(1)).unwrap();
         let limiter =
             || BulkheadLayer::builder("queued", Limit::fixed(1).unwrap()).queue(queue).build().limiter();
         let first = limiter();
@@ -100,6 +103,25 @@ mod tests {
         drop(shed);
         let again = [limiter(), limiter()];
         assert!(again.iter().any(|again| ptr::eq(again.inner(), place)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_adaptive_one_has_seen_is_forgotten() {
+        let limiter = || BulkheadLayer::new("afresh", Limit::adaptive(Adaptive::aimd())).limiter();
+        let fail = |limiter: &Limiter, calls| {
+            (0..calls).for_each(|_| limiter.try_acquire().unwrap().finish(Outcome::Failure));
+        };
+        let first = limiter();
+        let place = first.inner();
+        fail(&first, 9);
+        drop(first);
+        let second = limiter();
+        assert!(ptr::eq(second.inner(), place));
+        advance(Duration::from_secs(1)).await;
+        fail(&second, 9);
+        assert_eq!(second.limit(), 20, "nine calls say little");
+        fail(&second, 1);
+        assert_eq!(second.limit(), 18);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn adaptive(calls: u32) -> Limit {
 }
 
 fn queue(capacity: u32) -> Queue {
-    Queue::new(capacity, SECOND).unwrap()
+    Queue::try_new(capacity, SECOND).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

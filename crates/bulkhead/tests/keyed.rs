@@ -39,7 +39,7 @@ async fn it_owes_what_every_layer_owes() {
         assert!(limiters.all().iter().all(|(_, limiter)| limiter.snapshot().in_flight == 0));
     };
     probe::cancel_everywhere(dropped, |_| {}, none_left).await;
-    let queue = Queue::new(1, SECOND).unwrap();
+    let queue = Queue::try_new(1, SECOND).unwrap();
     let one = Limit::fixed(1).unwrap();
     let waiting = || BulkheadLayer::builder("tenants", one).queue(queue).keyed(|request: &u32| request % 10);
     probe::calls_only_ready(waiting()).await;
@@ -148,6 +148,29 @@ async fn all_limits_can_be_set_for_keys_that_are_and_keys_that_come() {
     limiters.observe(&mut |metric| seen.push(metric));
     let expected = [("keys", 2.0), ("in_flight", 1.0), ("waiting", 0.0)];
     assert_eq!(seen[..3], expected.map(|(name, value)| Metric::new(name, Value::Gauge(value))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_limit_of_all_lets_in_those_who_wait() {
+    let queue = Queue::try_new(1, SECOND).unwrap();
+    let limiters = BulkheadLayer::builder("tenants", Limit::fixed(1).unwrap())
+        .queue(queue)
+        .keyed(|n: &u32| *n)
+        .limiters();
+    let one = limiters.limiter(&1).unwrap();
+    let _held = one.try_acquire().unwrap();
+    let waiter = tokio::spawn(async move { one.acquire().await.map(drop) });
+    yield_now().await;
+    limiters.set_limit(2).unwrap();
+    assert_eq!(waiter.await.unwrap(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_for_one_key_at_least() {
+    let limiters = layer(1).capacity(0).limiters();
+    assert_eq!(limiters.capacity(), 1);
+    let _held = limiters.limiter(&1).unwrap().try_acquire().unwrap();
+    assert_eq!(limiters.limiter(&2).unwrap_err().reason(), Reason::Overloaded);
 }
 
 /// More keys than there is room for, from several threads: whoever is forgotten and made again must not let more in.

@@ -22,7 +22,7 @@ const LEVELS: [Criticality; 4] =
     [Criticality::Sheddable, Criticality::SheddablePlus, Criticality::Critical, Criticality::CriticalPlus];
 
 fn limiter(limit: u32, capacity: u32) -> Limiter {
-    let queue = Queue::new(capacity, 100 * MS).unwrap();
+    let queue = Queue::try_new(capacity, 100 * MS).unwrap();
     BulkheadLayer::builder("queue", Limit::fixed(limit).unwrap()).queue(queue).build().limiter()
 }
 
@@ -197,7 +197,7 @@ async fn a_higher_limit_lets_in_those_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn an_adaptive_limit_that_grows_lets_in_those_who_wait() {
     let adaptive = Adaptive::aimd().with_limits(2, 2, 9).unwrap();
-    let queue = Queue::new(10, 100_000 * MS).unwrap();
+    let queue = Queue::try_new(10, 100_000 * MS).unwrap();
     let limiter = BulkheadLayer::builder("grows", Limit::adaptive(adaptive)).queue(queue).build().limiter();
     let served = Served::default();
     for _ in 0..9 {
@@ -222,7 +222,7 @@ async fn an_adaptive_limit_that_grows_lets_in_those_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_reserve_is_for_those_who_matter_most() {
     let limit = Limit::fixed(3).unwrap().with_reserve(1, Criticality::CriticalPlus).unwrap();
-    let queue = Queue::new(10, 100 * MS).unwrap();
+    let queue = Queue::try_new(10, 100 * MS).unwrap();
     let limiter = BulkheadLayer::builder("reserve", limit).queue(queue).build().limiter();
     let mut held: Vec<_> = std::iter::from_fn(|| limiter.try_acquire().ok()).collect();
     assert_eq!(held.len(), 2);
@@ -250,7 +250,7 @@ async fn the_request_says_what_it_matters_and_only_where_that_decides() {
     let backend = Backend::new();
     let asked = Cell::new(0);
     let layer = BulkheadLayer::builder("request", Limit::fixed(1).unwrap())
-        .queue(Queue::new(1, 100 * MS).unwrap())
+        .queue(Queue::try_new(1, 100 * MS).unwrap())
         .criticality(|request: &u32| {
             asked.set(asked.get() + 1);
             (*request >= 100).then_some(Criticality::CriticalPlus)
@@ -275,11 +275,27 @@ async fn the_request_says_what_it_matters_and_only_where_that_decides() {
     assert_eq!((asked.get(), backend.unready_calls()), (2, 0));
 }
 
+/// Also where the future is kept: in a `join_all`, say.
+#[tokio::test(start_paused = true)]
+async fn who_waited_in_vain_holds_no_readiness() {
+    let backend = Backend::new();
+    let layer = BulkheadLayer::builder("kept", Limit::fixed(1).unwrap())
+        .queue(Queue::try_new(1, 100 * MS).unwrap())
+        .build();
+    let mut service = layer.layer(backend.service::<BoxError>());
+    let _held = layer.limiter().try_acquire().unwrap();
+    let mut call = Box::pin(service.ready().await.unwrap().call(1));
+    assert_eq!(backend.reservations(), 1);
+    assert!(call.as_mut().await.is_err());
+    assert_eq!((backend.reservations(), layer.limiter().snapshot().waiting), (0, 0));
+    drop(call);
+}
+
 /// The task's level is read in `call`, wherever the answer is awaited.
 #[tokio::test(start_paused = true)]
 async fn the_code_that_calls_says_what_it_matters() {
     let layer = BulkheadLayer::builder("scope", Limit::fixed(1).unwrap())
-        .queue(Queue::new(1, 100 * MS).unwrap())
+        .queue(Queue::try_new(1, 100 * MS).unwrap())
         .build();
     let mut service = layer.layer(Backend::new().service::<BoxError>());
     let held = layer.limiter().try_acquire().unwrap();
@@ -297,7 +313,7 @@ async fn the_service_is_not_called_before_there_is_a_permit() {
     let backend = Backend::new();
     backend.ready_after(1);
     let layer = BulkheadLayer::builder("call", Limit::fixed(1).unwrap())
-        .queue(Queue::new(1, 100 * MS).unwrap())
+        .queue(Queue::try_new(1, 100 * MS).unwrap())
         .build();
     let mut service = layer.layer(backend.service::<BoxError>());
     let held = layer.limiter().try_acquire().unwrap();

@@ -84,7 +84,7 @@ async fn counted<F: Future>(future: F, polls: &AtomicUsize) -> F::Output {
 async fn regression_28_waiters_are_woken_and_not_polled() {
     const WAITERS: usize = 200;
     static POLLS: [AtomicUsize; WAITERS] = [const { AtomicUsize::new(0) }; WAITERS];
-    let queue = Queue::new(1_000, 3_600 * SECOND).unwrap();
+    let queue = Queue::try_new(1_000, 3_600 * SECOND).unwrap();
     let layer = BulkheadLayer::builder("woken", Limit::fixed(1).unwrap()).queue(queue).build();
     let inner = service_fn(async |n: usize| {
         sleep(SECOND).await;
@@ -248,6 +248,40 @@ async fn a_limit_that_was_reached_for_a_moment_was_in_use() {
     }
 }
 
+/// At its end, and now and then within: the limit is never reached here.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_half_was_in_use_grows_whenever_that_was() {
+    let finish = async |limiter: &Limiter, calls: u32, took: Duration| {
+        for _ in 0..calls {
+            let permit = limiter.try_acquire().unwrap();
+            advance(took).await;
+            permit.finish(Outcome::Success);
+        }
+    };
+    let hold = |limiter: &Limiter| -> Vec<_> { (0..9).map(|_| limiter.try_acquire().unwrap()).collect() };
+    // How many calls see the others in flight, and whether the last one does.
+    for (beside, at_the_end, expected) in [(0, false, 20), (16, false, 21), (0, true, 21)] {
+        let limiter = adaptive(Adaptive::aimd());
+        finish(&limiter, 10, MS).await;
+        let held = hold(&limiter);
+        finish(&limiter, beside, MS).await;
+        drop(held);
+        let held = if at_the_end { hold(&limiter) } else { Vec::new() };
+        finish(&limiter, 1, 100 * MS).await;
+        assert_eq!(limiter.limit(), expected, "{beside} {at_the_end}");
+        drop(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_goes_on_from_what_was_set() {
+    let limiter = adaptive(Adaptive::aimd());
+    limiter.set_limit(100).unwrap();
+    advance(SECOND).await;
+    (0..10).for_each(|_| limiter.try_acquire().unwrap().finish(Outcome::Failure));
+    assert_eq!(limiter.limit(), 90);
+}
+
 /// Called as a service or through the handle: what never waited for the backend is not timed.
 #[tokio::test(start_paused = true)]
 async fn calls_that_are_ready_at_once_say_nothing() {
@@ -313,7 +347,7 @@ async fn regression_31_one_pending_of_the_service_is_no_overload() {
         let limit = Limit::fixed(1).unwrap();
         for _ in 0..100 {
             let answer = if queued {
-                let queue = Queue::new(1, SECOND).unwrap();
+                let queue = Queue::try_new(1, SECOND).unwrap();
                 let layer = BulkheadLayer::builder("yield", limit).queue(queue).build();
                 layer.layer(backend.service::<BoxError>()).oneshot(1).await
             } else {

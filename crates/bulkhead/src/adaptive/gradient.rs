@@ -71,6 +71,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_windows_count_alike() {
+        let mut gradient = Gradient2::new(Duration::from_millis(100));
+        for latency in [1.0, 2.0, 1.5, 2.5, 3.0] {
+            gradient.propose(20.0, latency);
+        }
+        assert!((gradient.long - 2.0).abs() < 1e-9, "{}", gradient.long);
+    }
+
+    #[test]
     fn the_average_follows_downwards_soon() {
         let mut gradient = warm(1.0);
         for _ in 0..60 {

@@ -236,6 +236,31 @@ mod tests {
     }
 
     #[test]
+    fn windows_without_a_success_have_no_latency() {
+        for algorithm in [Adaptive::gradient2, Adaptive::vegas] {
+            let mut machine = Machine::new(algorithm());
+            for _ in 0..20 {
+                machine.update(&good(10 * MS, 20));
+            }
+            for _ in 0..60 {
+                machine.update(&bad(20));
+            }
+            machine.set(50);
+            assert!(machine.update(&good(10 * MS, 50)) >= 50, "as good as it ever was: {:?}", algorithm());
+        }
+    }
+
+    #[test]
+    fn half_of_a_peak_is_forgotten_after_14_windows() {
+        let mut machine = Machine::new(Adaptive::aimd());
+        machine.update(&good(10 * MS, 100));
+        for _ in 0..14 {
+            machine.update(&good(10 * MS, 1));
+        }
+        assert!((48.0..50.0).contains(&machine.peak), "{}", machine.peak);
+    }
+
+    #[test]
     fn a_limit_that_is_set_is_vouched_for() {
         let mut machine = Machine::new(Adaptive::aimd());
         machine.set(100);

@@ -143,7 +143,7 @@ fn loom_permits_on_the_way_find_the_one_who_waits() {
 
 #[test]
 fn loom_nobody_overtakes_the_one_who_waits() {
-    for stripes in [1, 2] {
+    for (stripes, may_wait) in [(1, false), (1, true), (2, false), (2, true)] {
         model(move || {
             let permits = permits(1, stripes);
             assert!(matches!(enter(&permits, false), Entry::Permit(_)));
@@ -152,7 +152,7 @@ fn loom_nobody_overtakes_the_one_who_waits() {
                 let permits = Arc::clone(&permits);
                 spawn(0, move || permits.give_back(Source::General))
             };
-            assert_eq!(enter(&permits, false), Entry::Full);
+            assert!(!matches!(enter(&permits, may_wait), Entry::Permit(_)));
             giver.join().unwrap();
             assert_eq!(permits.look(key, Waker::noop()), Standing::Granted(Source::General));
         });
@@ -196,6 +196,26 @@ fn loom_a_lower_limit_is_reached_by_permits_that_come_back() {
             assert!(permits.are_home());
             assert!(matches!(enter(&permits, false), Entry::Permit(_)));
             assert_eq!(enter(&permits, false), Entry::Full);
+        });
+    }
+}
+
+#[test]
+fn loom_a_permit_that_is_owed_is_given_to_nobody() {
+    for stripes in [1, 2] {
+        model(move || {
+            let permits = permits(2, stripes);
+            let held = [enter(&permits, false), enter(&permits, false)];
+            assert!(!held.contains(&Entry::Full));
+            permits.set_limit(1);
+            let giver = {
+                let permits = Arc::clone(&permits);
+                spawn(1, move || permits.give_back(Source::General))
+            };
+            let Entry::Wait(key) = enter(&permits, true) else { unreachable!("one is held, and is all") };
+            giver.join().unwrap();
+            assert_eq!(permits.look(key, Waker::noop()), Standing::Waiting);
+            assert_eq!(permits.count().in_flight, 1);
         });
     }
 }

@@ -197,6 +197,18 @@ fn a_refusal_has_looked_everywhere() {
     assert_eq!(permits.enter(meanwhile, false), Entry::Permit(Source::General));
 }
 
+/// Somebody begins to wait for what the newcomer need not wait for.
+#[test]
+fn a_refusal_has_looked_at_the_reserve() {
+    let permits = Permits::new(Plan { reserve: 1, ..plan(2, 1) });
+    assert!(permits.take());
+    let meanwhile = || {
+        assert!(matches!(permits.enter(|| CRITICAL, true), Entry::Wait(_)));
+        Criticality::CriticalPlus
+    };
+    assert_eq!(permits.enter(meanwhile, false), Entry::Permit(Source::Reserve));
+}
+
 struct Panics;
 
 impl Wake for Panics {
