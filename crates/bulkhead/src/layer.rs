@@ -1,7 +1,7 @@
-use buttress_core::{ByError, Origin};
+use buttress_core::{ByError, Origin, thread_stripes};
 use tower_layer::Layer;
 
-use crate::{Bulkhead, ByTask, Limit, Limiter, Queue, Reject, config::Settings, loan::stripes};
+use crate::{Bulkhead, ByTask, Limit, Limiter, Queue, Reject, config::Settings};
 
 /// Puts a bulkhead before a service. All services that one layer makes, and their clones, share one limit.
 ///
@@ -26,7 +26,7 @@ impl BulkheadLayer {
     pub fn builder(name: &str, limit: Limit) -> Builder {
         Builder {
             origin: Origin::new("bulkhead", name),
-            settings: Settings { limit, queue: None, stripes: stripes() },
+            settings: Settings { limit, queue: None, stripes: thread_stripes() },
             when_full: Reject,
             prioritize: ByTask,
             classify: ByError,

@@ -1,7 +1,4 @@
-use std::{
-    sync::{Mutex, PoisonError},
-    thread,
-};
+use std::sync::{Mutex, PoisonError};
 
 use buttress_core::Origin;
 
@@ -43,12 +40,6 @@ impl Drop for Loan {
     fn drop(&mut self) {
         RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
     }
-}
-
-/// Some for each processor, so that few of more threads share one; a power of two.
-pub(crate) fn stripes() -> usize {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    (4 * processors).next_power_of_two().clamp(8, 64)
 }
 
 #[cfg(all(test, not(buttress_loom)))]

@@ -1,12 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
-use buttress_core::{ByError, Classify, Metric, Observe, Origin, Outcome, Rejectable, Rejected, Value};
+use buttress_core::{
+    ByError, Classify, Metric, Observe, Origin, Outcome, Rejectable, Rejected, Value, thread_stripes,
+};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     breaker::Machine,
     inner::Inner,
-    loan::{Loan, cells},
+    loan::Loan,
     permit::Admitted,
     settings::Settings,
     shadow::Shadow,
@@ -32,7 +34,7 @@ pub struct Breaker(Arc<Loan>);
 
 impl Breaker {
     pub(crate) fn new(origin: Origin, settings: Settings) -> Self {
-        Self(Arc::new(Loan::of(origin, settings, cells(), None)))
+        Self(Arc::new(Loan::of(origin, settings, thread_stripes(), None)))
     }
 
     #[cfg(feature = "keyed")]
@@ -43,7 +45,7 @@ impl Breaker {
     /// For one of many, each with few callers: of few cells, and told of by its key.
     #[cfg(feature = "keyed")]
     pub(crate) fn of_key(origin: Origin, settings: Settings, key: String) -> Self {
-        Self(Arc::new(Loan::of(origin, settings, cells().min(2), Some(key))))
+        Self(Arc::new(Loan::of(origin, settings, 2, Some(key))))
     }
 
     #[inline]

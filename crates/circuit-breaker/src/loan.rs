@@ -1,7 +1,4 @@
-use std::{
-    sync::{Mutex, OnceLock, PoisonError},
-    thread,
-};
+use std::sync::{Mutex, PoisonError};
 
 use buttress_core::Origin;
 use tokio::time::Instant;
@@ -59,13 +56,6 @@ impl Drop for Loan {
         self.inner.give_back(Instant::now());
         RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.inner);
     }
-}
-
-/// One cell for each processor: more threads share them.
-pub(crate) fn cells() -> usize {
-    // Counting processors reads files.
-    static CELLS: OnceLock<usize> = OnceLock::new();
-    *CELLS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).min(64).next_power_of_two())
 }
 
 #[cfg(all(test, not(buttress_loom)))]

@@ -47,10 +47,9 @@ impl Admitted {
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         let Some(ticket) = self.ticket.take() else { return };
         let shared = &self.inner.shared;
-        let mut now = None;
         if matches!(outcome, Outcome::Success) {
             let done = if shared.knobs.0.times_calls() {
-                self.gather(ticket, &mut now)
+                self.gather(ticket)
             } else {
                 shared.is_quiet_for(ticket, thread_number())
             };
@@ -58,21 +57,21 @@ impl Admitted {
                 return;
             }
         }
-        self.settle(ticket, outcome, now);
+        self.settle(ticket, outcome);
     }
 
     /// The most that happens to most calls that are timed: they are gathered with others that were good and not slow.
     #[inline(never)]
-    fn gather(&self, ticket: Ticket, read: &mut Option<Instant>) -> bool {
+    fn gather(&self, ticket: Ticket) -> bool {
         let now = Instant::now();
-        *read = Some(now);
         !self.took_long(now) && self.inner.shared.gather_good(thread_number(), ticket, now)
     }
 
     #[cold]
-    fn settle(&self, ticket: Ticket, outcome: Outcome, now: Option<Instant>) {
+    fn settle(&self, ticket: Ticket, outcome: Outcome) {
         let shared = &self.inner.shared;
-        let now = if shared.knobs.0.times_calls() { now.or_else(|| Some(Instant::now())) } else { None };
+        // Once more, for the few good calls that could not be gathered: to hand the reading on would cost each of them.
+        let now = shared.knobs.0.times_calls().then(Instant::now);
         let slow = now.is_some_and(|now| self.took_long(now));
         let verdict = match outcome {
             Outcome::Success => Verdict::Good { slow },
