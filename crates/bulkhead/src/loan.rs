@@ -1,33 +1,24 @@
-use std::sync::{Mutex, PoisonError};
-
-use buttress_core::Origin;
+use buttress_core::{Origin, Shelf};
 
 use crate::{config::Settings, limiter::Inner};
 
-/// A bulkhead that is lent to its handles, and lent again when the last of them is gone and all its permits are home.
-///
-/// The future of every call holds its bulkhead. A reference count for that would be two writes to memory for each call,
-/// on a line that all threads share: more than all the rest of it. So bulkheads are never freed, and a future holds a
-/// plain reference. They are used again instead: there are never more of one name and one configuration than were alive,
-/// or had calls in flight, at the same time.
+/// A bulkhead that is lent to its handles, and lent again when the last of them is gone and all its permits are home: see
+/// [`Shelf`]. There are never more of one name and one configuration than were alive, or had calls in flight, at the same
+/// time.
 #[derive(Debug)]
 pub(crate) struct Loan(&'static Inner);
 
-static RETURNED: Mutex<Vec<&'static Inner>> = Mutex::new(Vec::new());
+static RETURNED: Shelf<Inner> = Shelf::new();
 
 impl Loan {
     pub(crate) fn of(origin: Origin, settings: Settings) -> Self {
-        let mut returned = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |inner: &&'static Inner| inner.fits(origin, &settings);
-        // From the end: where many come and go, as keys do, it is the last one.
-        if let Some(at) = returned.iter().rposition(fits) {
-            let inner = returned.swap_remove(at);
-            drop(returned);
-            inner.renew();
-            return Self(inner);
+        match RETURNED.take(|inner| inner.fits(origin, &settings)) {
+            Some(inner) => {
+                inner.renew();
+                Self(inner)
+            }
+            None => Self(Box::leak(Box::new(Inner::new(origin, settings)))),
         }
-        drop(returned);
-        Self(Box::leak(Box::new(Inner::new(origin, settings))))
     }
 
     #[inline]
@@ -38,7 +29,7 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        RETURNED.give_back(self.0);
     }
 }
 

@@ -19,6 +19,8 @@
 //! Every transition begins a new epoch, but for those between `Recovering`, `Closed` and `Throttling`, over which calls
 //! are counted on. A verdict carries the epoch in which its call was admitted, and one of an older epoch changes nothing.
 
+mod steering;
+
 use std::{num::NonZeroU64, time::Duration};
 
 use buttress_core::Delays;
@@ -31,7 +33,7 @@ use crate::{
     settings::Settings,
     shadow::{Candidate, Shadow},
     state::{Hold, Part, State, Ticket, Transition, Verdict},
-    trip::{Policy, Trip},
+    trip::Policy,
     window::{Buckets, Tally},
 };
 
@@ -331,71 +333,6 @@ impl Machine {
         (counts && ticket.epoch == self.epoch).then(|| self.open_until(until, now))
     }
 
-    /// Works by other settings from now on: what was counted, and what is, live on.
-    pub(crate) fn configure(&mut self, settings: Settings, now: Instant) -> Option<Transition> {
-        let before = std::mem::replace(&mut self.settings, settings);
-        if before.open_for != settings.open_for {
-            self.open_for = settings.open_for.delays();
-        }
-        if before.policy != settings.policy {
-            self.meter.change(settings.policy);
-        }
-        let [candidate, own] = &mut self.candidates;
-        let replace = |candidate: &mut Option<Candidate>, trip: Option<Trip>| {
-            if candidate.as_ref().zip(trip).is_none_or(|(before, trip)| !before.is_of(trip)) {
-                *candidate = trip.map(|trip| Candidate::new(trip, settings.open_for));
-            }
-        };
-        replace(candidate, settings.shadow);
-        if matches!(self.phase, Phase::Held(Hold::MetricsOnly)) {
-            replace(own, settings.policy.trip());
-        }
-        self.shift = self.buckets().map_or(0, Buckets::shift);
-        if self.counts() && (before.policy, before.shadow) != (settings.policy, settings.shadow) {
-            // Calls that run were admitted by those who count otherwise: another window, another way to time.
-            self.epoch = self.epoch.saturating_add(1);
-        }
-        match &self.phase {
-            Phase::HalfOpen(probing) if probing.succeeded() >= settings.probes.successes => {
-                Some(self.recover(now))
-            }
-            Phase::Throttling { .. } if settings.policy.trip().is_some() => {
-                Some(self.go_on_counting(Phase::Closed))
-            }
-            _ => None,
-        }
-    }
-
-    /// Holds it until [`reset`](Self::reset).
-    pub(crate) fn hold(&mut self, hold: Hold) -> Transition {
-        let own = self.settings.policy.trip().filter(|_| hold == Hold::MetricsOnly);
-        self.candidates[1] = own.map(|trip| Candidate::new(trip, self.settings.open_for));
-        self.shift = self.buckets().map_or(0, Buckets::shift);
-        self.enter(Phase::Held(hold), None)
-    }
-
-    /// Opens it for that long, whatever was counted; not while it is held.
-    pub(crate) fn isolate(&mut self, length: Duration, now: Instant) -> Option<Transition> {
-        let is_held = matches!(self.phase, Phase::Held(_));
-        (!is_held).then(|| self.enter(Phase::Open { until: later(now, length) }, Some(length)))
-    }
-
-    /// Closes it and forgets what was counted.
-    pub(crate) fn reset(&mut self) -> Transition {
-        self.open_for = self.settings.open_for.delays();
-        self.left_alone = None;
-        self.candidates[1] = None;
-        self.enter(Phase::Closed, None)
-    }
-
-    /// As good as new. The transitions are counted on, so that those of before are known: returns how many there were.
-    pub(crate) fn renew(&mut self) -> u64 {
-        self.reset();
-        self.opened = 0;
-        self.candidates[0] = self.settings.shadow.map(|trip| Candidate::new(trip, self.settings.open_for));
-        self.transitions
-    }
-
     fn open(&mut self, now: Instant) -> Transition {
         let length = self.open_for.next().unwrap_or(self.settings.open_for.cap());
         let until = later(now, length).max(self.left_alone.unwrap_or(now));
@@ -433,28 +370,20 @@ impl Machine {
     }
 
     fn transition(&mut self, from: State, open_for: Option<Duration>) -> Transition {
-        let to = self.state();
-        self.transitions += u64::from(from != to);
-        let Tally { calls, failed, slow } = self.tally();
-        let (number, consecutive_failures) = (self.transitions, self.consecutive());
-        Transition { number, from, to, calls, failed, slow, consecutive_failures, open_for }
+        self.transitions += u64::from(from != self.state());
+        self.told(from, open_for)
     }
 
     /// What somebody who comes new to it is told.
     pub(crate) fn standing(&self) -> Transition {
+        self.told(self.state(), None)
+    }
+
+    fn told(&self, from: State, open_for: Option<Duration>) -> Transition {
         let Tally { calls, failed, slow } = self.tally();
-        let (number, state) = (self.transitions, self.state());
         let consecutive_failures = self.consecutive();
-        Transition {
-            number,
-            from: state,
-            to: state,
-            calls,
-            failed,
-            slow,
-            consecutive_failures,
-            open_for: None,
-        }
+        let (number, to) = (self.transitions, self.state());
+        Transition { number, from, to, calls, failed, slow, consecutive_failures, open_for }
     }
 }
 

@@ -1,16 +1,11 @@
-use std::sync::{Mutex, PoisonError};
-
-use buttress_core::Origin;
+use buttress_core::{Origin, Shelf};
 use tokio::time::Instant;
 
 use crate::{inner::Inner, settings::Settings, shared::Shared};
 
-/// A breaker that is lent to its handles, and lent again when the last of them is gone.
-///
-/// The future of every call holds its breaker. A reference count for that would be two writes to memory for each call,
-/// on a line that all threads share: more than all the rest of it. So breakers are never freed, and a future holds a
-/// plain reference. They are used again instead: there are never more of one name than were alive at the same time. A
-/// call that outlives all handles does no harm, since its verdict is of an older epoch by then.
+/// A breaker that is lent to its handles, and lent again when the last of them is gone: see [`Shelf`]. There are never more
+/// of one name than were alive at the same time. A call that outlives all handles does no harm, since its verdict is of an
+/// older epoch by then.
 #[derive(Debug)]
 pub(crate) struct Loan {
     inner: &'static Inner,
@@ -19,12 +14,17 @@ pub(crate) struct Loan {
     pub(crate) used: std::sync::atomic::AtomicBool,
 }
 
-static RETURNED: Mutex<Vec<&'static Inner>> = Mutex::new(Vec::new());
+static RETURNED: Shelf<Inner> = Shelf::new();
 
 impl Loan {
     pub(crate) fn of(origin: Origin, settings: Settings, cells: usize, key: Option<String>) -> Self {
         let now = Instant::now();
-        let inner = returned(origin, cells, now)
+        // One that was made later (the clock of a test may stand before another's) would see time stand still.
+        let fits = |inner: &Inner| {
+            inner.origin == origin && inner.shared.cells() == cells && inner.shared.is_older_than(now)
+        };
+        let inner = RETURNED
+            .take(fits)
             .unwrap_or_else(|| Box::leak(Box::new(Inner::new(origin, Shared::new(settings, cells, now)))));
         inner.lend(settings, key, now);
         Self {
@@ -40,21 +40,10 @@ impl Loan {
     }
 }
 
-fn returned(origin: Origin, cells: usize, now: Instant) -> Option<&'static Inner> {
-    // One that was made later (the clock of a test may stand before another's) would see time stand still.
-    let fits = |inner: &&'static Inner| {
-        inner.origin == origin && inner.shared.cells() == cells && inner.shared.is_older_than(now)
-    };
-    let mut returned = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
-    // From the end: where many come and go, the last ones are alike.
-    let at = returned.iter().rposition(fits)?;
-    Some(returned.swap_remove(at))
-}
-
 impl Drop for Loan {
     fn drop(&mut self) {
         self.inner.give_back(Instant::now());
-        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.inner);
+        RETURNED.give_back(self.inner);
     }
 }
 

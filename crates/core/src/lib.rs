@@ -11,6 +11,7 @@ mod origin;
 mod rejected;
 mod replay;
 mod respond;
+mod shelf;
 mod thread;
 #[cfg(feature = "tonic")]
 mod tonic;
@@ -26,5 +27,6 @@ pub use self::{
     rejected::{BoxError, Reason, Rejectable, Rejected},
     replay::{CloneRequest, ReplayRequest},
     respond::{Fallible, FallibleFuture, Respond, RespondFuture, Responding},
+    shelf::Shelf,
     thread::{thread_number, thread_stripes},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress_budget::Budget;
-use buttress_core::{Deadline, Origin, thread_stripes};
+use buttress_core::{Deadline, Origin, Shelf, thread_stripes};
 use tokio::time::Instant;
 
 use crate::{HedgeDelay, estimator::Estimator};
@@ -90,27 +90,19 @@ impl Inner {
     }
 }
 
-/// State that is lent to a layer and its services, and lent again when the last of them is gone.
-///
-/// The future of every call must get at it. A reference count for that would be two writes to memory for each call, on a
-/// line that threads share. So state is never freed, and a future holds a plain reference. It is used again instead: there
-/// is never more of one name and one configuration than was alive at the same time.
+/// State that is lent to a layer and its services, and lent again when the last of them is gone: see [`Shelf`]. There is
+/// never more of one name and one configuration than was alive at the same time.
 ///
 /// A call can outlive its service. It goes on as before; where its state was lent again meanwhile, what it measures and
 /// what it withdraws is the successor's, which has the same name and the same configuration.
 #[derive(Debug)]
 pub(crate) struct Loan(&'static Inner);
 
-static RETURNED: Mutex<Vec<&'static Inner>> = Mutex::new(Vec::new());
+static RETURNED: Shelf<Inner> = Shelf::new();
 
 impl Loan {
     pub(crate) fn of(origin: Origin, settings: Settings, budget: Budget) -> Self {
-        let fits = |inner: &&'static Inner| inner.origin == origin && inner.settings == settings;
-        let returned = {
-            let mut returned = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
-            returned.iter().position(fits).map(|at| returned.swap_remove(at))
-        };
-        match returned {
+        match RETURNED.take(|inner| inner.origin == origin && inner.settings == settings) {
             Some(inner) => {
                 inner.renew(budget);
                 Self(inner)
@@ -126,7 +118,7 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        RETURNED.give_back(self.0);
     }
 }
 

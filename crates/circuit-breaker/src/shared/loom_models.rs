@@ -6,7 +6,11 @@ use buttress_core::Backoff;
 use loom::{sync::Arc, thread};
 
 use super::*;
-use crate::{Probes, Ramp, Trip, Window, state::Hold};
+use crate::{
+    Probes, Ramp, Trip, Window,
+    state::{Hold, Verdict},
+    window::Tally,
+};
 
 const BAD: Verdict = Verdict::Bad { slow: false };
 const GOOD: Verdict = Verdict::Good { slow: false };

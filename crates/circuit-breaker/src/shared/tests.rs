@@ -3,7 +3,11 @@ use std::time::Duration;
 use buttress_core::Backoff;
 
 use super::*;
-use crate::{Probes, Ramp, Trip, Window, state::Hold};
+use crate::{
+    Probes, Ramp, Trip, Window,
+    state::{Hold, Verdict},
+    window::Tally,
+};
 
 const GOOD: Verdict = Verdict::Good { slow: false };
 const BAD: Verdict = Verdict::Bad { slow: false };
