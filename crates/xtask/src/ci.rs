@@ -21,8 +21,13 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 4] =
-    ["buttress-budget", "buttress-bulkhead", "buttress-circuit-breaker", "buttress-hedge"];
+const MODELLED: [&str; 5] = [
+    "buttress-budget",
+    "buttress-bulkhead",
+    "buttress-circuit-breaker",
+    "buttress-hedge",
+    "buttress-rate-limit",
+];
 
 impl Step {
     /// In the order in which they run: what fails soonest comes first.

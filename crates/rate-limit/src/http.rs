@@ -1,0 +1,1 @@
+//! Header fields of rate limits, said and obeyed.

@@ -1,0 +1,244 @@
+//! What a limiter's handles, services and waiting calls share.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use buttress_core::{Origin, Reason, Rejected};
+use foldhash::{SharedSeed, quality::SeedableRandomState};
+
+use crate::{
+    Limit, Quota, clock,
+    machine::{Machine, Wait},
+    meter::Meter,
+    places::{Entered, Places, Source, Whose},
+    table::{Keys, Print},
+};
+
+/// The limits of one limiter, and where its calls wait.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) origin: Origin,
+    /// Of all calls together.
+    whole: Box<[Limit]>,
+    meters: Box<[Meter]>,
+    keyed: Option<Keyed>,
+    pub(crate) places: Places,
+    /// A call of more units can never be let through.
+    most: u32,
+}
+
+/// The limits of each key.
+#[derive(Debug)]
+struct Keyed {
+    limits: Box<[Limit]>,
+    keys: Keys,
+    hasher: SeedableRandomState,
+}
+
+/// Where a call stands that waits: with its number there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stage {
+    /// For the units of its key.
+    Key(u64),
+    /// For those of all; the key's, if it has one, were taken then.
+    Whole(u64, u64),
+}
+
+#[derive(Debug)]
+pub(crate) enum Gate {
+    Through,
+    Waits(Stage),
+    Refused(Wait),
+}
+
+impl Inner {
+    pub(crate) fn new(origin: Origin, whole: &[Limit], each: &[Limit], capacity: usize) -> Self {
+        let keyed = (!each.is_empty()).then(|| {
+            // Finer parts would make a key large.
+            let machines = each.iter().map(|limit| Machine::cut(*limit, 32)).collect();
+            Keyed { limits: each.into(), keys: Keys::new(machines, capacity), hasher: hasher() }
+        });
+        Self {
+            origin,
+            whole: whole.into(),
+            meters: whole.iter().map(|limit| Meter::new(*limit)).collect(),
+            keyed,
+            places: Places::new(),
+            most: whole.iter().chain(each).map(|limit| limit.most_at_once()).min().unwrap_or(0),
+        }
+    }
+
+    /// What stands for that key. The key's own code runs here, outside of every lock.
+    #[inline]
+    pub(crate) fn print(&self, key: &impl Hash) -> Whose {
+        let keyed = self.keyed.as_ref()?;
+        Some(Print::new(keyed.hasher.hash_one(key)).unwrap_or(Print::MIN))
+    }
+
+    pub(crate) fn is_full(&self, now: u64) -> bool {
+        self.places.wait(self, None, 1, now) > 0
+    }
+
+    /// Takes units where nobody waits.
+    #[inline]
+    pub(crate) fn take_all(&self, whose: Whose, units: u32, now: u64) -> Result<(), Wait> {
+        match whose {
+            None => self.take_whole(units, now, now),
+            Some(_) => self.take_both(whose, units, now),
+        }
+    }
+
+    #[inline]
+    fn take_both(&self, whose: Whose, units: u32, now: u64) -> Result<(), Wait> {
+        let refused = match self.take(whose, units, now, now) {
+            Ok(()) if self.meters.is_empty() => return Ok(()),
+            Ok(()) => match self.take_whole(units, now, now) {
+                Ok(()) => return Ok(()),
+                Err(wait) => {
+                    self.give_back(whose, units, now, now);
+                    wait.map(|wait| wait.max(self.wait(whose, units.into(), now)))
+                }
+            },
+            Err(wait) => wait.map(|wait| wait.max(self.wait(None, units.into(), now))),
+        };
+        Err(refused.filter(|_| units <= self.most))
+    }
+
+    #[inline]
+    fn take_whole(&self, units: u32, since: u64, now: u64) -> Result<(), Wait> {
+        match &*self.meters {
+            [meter] => meter.take(units, since, now),
+            meters => self.take_several(meters, units, since, now),
+        }
+    }
+
+    #[inline(never)]
+    fn take_several(&self, meters: &[Meter], units: u32, since: u64, now: u64) -> Result<(), Wait> {
+        for (at, meter) in meters.iter().enumerate() {
+            if meter.take(units, since, now).is_err() {
+                meters[..at].iter().for_each(|meter| meter.give_back(units, now, now));
+                // It can go when all of them let it.
+                return Err((units <= self.most).then(|| self.wait(None, units.into(), now)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn give_back(&self, whose: Whose, units: u32, taken: u64, now: u64) {
+        match (whose, &self.keyed) {
+            (Some(print), Some(keyed)) => keyed.keys.give_back(print, units, taken, now),
+            _ => self.meters.iter().for_each(|meter| meter.give_back(units, taken, now)),
+        }
+    }
+
+    /// Takes units, or a place to wait for them where they are there by `until`.
+    #[inline(never)]
+    pub(crate) fn enter(&self, whose: Whose, units: u32, now: u64, until: u64) -> Gate {
+        if units > self.most {
+            return Gate::Refused(None);
+        }
+        if whose.is_none() {
+            return self.enter_whole(whose, units, now, now, until);
+        }
+        let whole = self.places.wait(self, None, units, now);
+        if whole > 0 && now.saturating_add(whole) > until {
+            return Gate::Refused(Some(whole.max(self.places.wait(self, whose, units, now))));
+        }
+        match self.places.enter(self, whose, units, now, until) {
+            Entered::Through => self.enter_whole(whose, units, now, now, until),
+            Entered::Waits(id) => Gate::Waits(Stage::Key(id)),
+            Entered::Refused(wait) => Gate::Refused(wait.map(|wait| wait.max(whole))),
+        }
+    }
+
+    /// The second stage of a call that has its key's units since `taken`.
+    pub(crate) fn enter_whole(&self, whose: Whose, units: u32, taken: u64, now: u64, until: u64) -> Gate {
+        match self.places.enter(self, None, units, now, until) {
+            Entered::Through => Gate::Through,
+            Entered::Waits(id) => Gate::Waits(Stage::Whole(id, taken)),
+            Entered::Refused(wait) => {
+                self.return_key(whose, units, taken, now);
+                Gate::Refused(wait)
+            }
+        }
+    }
+
+    /// Gives a key's units back, if it is one's.
+    pub(crate) fn return_key(&self, whose: Whose, units: u32, taken: u64, now: u64) {
+        if whose.is_some() {
+            self.give_back(whose, units, taken, now);
+            self.places.attend(self, whose, now);
+        }
+    }
+
+    /// For one who is refused though units may have come back meanwhile.
+    pub(crate) fn refusal(&self, whose: Whose, units: u32) -> Wait {
+        let now = clock::now();
+        let wait = |whose| self.places.wait(self, whose, units, now);
+        (units <= self.most).then(|| wait(None).max(whose.map_or(0, |print| wait(Some(print)))))
+    }
+
+    #[cold]
+    pub(crate) fn reject(&self, wait: Wait) -> Rejected {
+        reject(self.origin, wait)
+    }
+
+    pub(crate) fn quotas(&self, whose: Whose, now: u64) -> Vec<Quota> {
+        let whole = self.whole.iter().zip(&self.meters).map(|(limit, meter)| Quota {
+            limit: *limit,
+            remaining: meter.available(now),
+            reset_after: Duration::from_nanos(meter.idle_after(now)),
+        });
+        let keyed = self.keyed.iter().zip(whose).flat_map(|(keyed, print)| {
+            keyed.limits.iter().enumerate().map(move |(index, limit)| {
+                let (remaining, after) = keyed.keys.quota(print, index, now);
+                Quota { limit: *limit, remaining, reset_after: Duration::from_nanos(after) }
+            })
+        });
+        whole.chain(keyed).collect()
+    }
+
+    pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> {
+        self.whole.iter().chain(self.keyed.iter().flat_map(|keyed| &keyed.limits)).copied()
+    }
+
+    /// How many keys are active, where there are keys.
+    pub(crate) fn active(&self, now: u64) -> Option<usize> {
+        self.keyed.as_ref().map(|keyed| keyed.keys.active(now))
+    }
+}
+
+impl Source for Inner {
+    #[inline]
+    fn take(&self, whose: Whose, units: u32, since: u64, now: u64) -> Result<(), Wait> {
+        match (whose, &self.keyed) {
+            (Some(print), Some(keyed)) => keyed.keys.take(print, units, since, now),
+            _ => self.take_whole(units, since, now),
+        }
+    }
+
+    fn wait(&self, whose: Whose, units: u64, now: u64) -> u64 {
+        match (whose, &self.keyed) {
+            (Some(print), Some(keyed)) => keyed.keys.wait(print, units, now),
+            _ => self.meters.iter().map(|meter| meter.wait(units, now)).max().unwrap_or(0),
+        }
+    }
+}
+
+pub(crate) fn reject(origin: Origin, wait: Wait) -> Rejected {
+    let rejected = origin.reject(Reason::RateLimited);
+    match wait {
+        Some(wait) => rejected.with_retry_after(Duration::from_nanos(wait)),
+        None => rejected,
+    }
+}
+
+/// Fast, and seeded by the system: whoever does not know the seed cannot find two keys that fall together.
+fn hasher() -> SeedableRandomState {
+    static SEED: OnceLock<SharedSeed> = OnceLock::new();
+    let chance = || RandomState::new().hash_one(0);
+    SeedableRandomState::with_seed(chance(), SEED.get_or_init(|| SharedSeed::from_u64(chance())))
+}

@@ -1,0 +1,212 @@
+use std::{fmt, future::poll_fn, hash::Hash, sync::Arc, time::Duration};
+
+use buttress_core::{Metric, Observe, Origin, Rejected, Value};
+
+use crate::{
+    Limit, Quota, clock,
+    inner::{Gate, Inner},
+    places::Whose,
+    ticket::{Door, Ticket},
+};
+
+/// A limit, for code that is no `Service`: made by [`new`](Self::new), or by a layer's
+/// [`limiter`](crate::RateLimitLayer::limiter).
+///
+/// Clones are the same limit.
+#[derive(Clone)]
+pub struct RateLimiter(pub(crate) Arc<Inner>);
+
+impl RateLimiter {
+    /// A limit of its own. For several rates at once, take it from a [layer](crate::RateLimitLayer::builder).
+    #[must_use]
+    pub fn new(name: &str, limit: impl Into<Limit>) -> Self {
+        Self(Arc::new(Inner::new(Origin::new("rate-limit", name), &[limit.into()], &[], 0)))
+    }
+
+    /// Takes units now, or none. Reads the clock.
+    ///
+    /// # Errors
+    /// [`Rejected`] as [`RateLimited`](buttress_core::Reason::RateLimited) where they are not there, with the time after
+    /// which they are; without a time where a limit is of fewer units, or nothing is known of it.
+    #[inline]
+    pub fn try_acquire(&self, units: u32) -> Result<(), Rejected> {
+        try_acquire(&self.0, None, units)
+    }
+
+    /// Waits for units, first come, first served. Where they will not be there in time, or before the caller's
+    /// [`Deadline`](buttress_core::Deadline), it is refused at once.
+    ///
+    /// Dropping the future gives its place back, and units that it had.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Panics
+    /// When it has to wait and there is no tokio runtime with a timer.
+    pub async fn acquire(&self, units: u32, longest: Duration) -> Result<(), Rejected> {
+        acquire(&self.0, None, units, longest).await
+    }
+
+    /// What is left of each limit now.
+    #[must_use]
+    pub fn quotas(&self) -> Vec<Quota> {
+        self.0.quotas(None, clock::now())
+    }
+
+    /// Lets at most so many units through during that time, whatever the limits would: what a server asks of its clients.
+    /// What holds already and is stricter stays.
+    pub fn restrict(&self, units: u32, during: Duration) {
+        restrict(&self.0, None, units, during);
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> impl Iterator<Item = Limit> {
+        self.0.limits()
+    }
+}
+
+/// A limit for each key: made by a layer, see [`KeyedLayer::limiter`](crate::KeyedLayer::limiter).
+///
+/// Clones are the same limits. A key is known by its [`Hash`]: give it in the form in which the layer's function does.
+#[derive(Clone)]
+pub struct KeyedRateLimiter(pub(crate) Arc<Inner>);
+
+impl KeyedRateLimiter {
+    /// Takes units of that key and of the limits of all, now, or none.
+    ///
+    /// # Errors
+    /// As [`RateLimiter::try_acquire`].
+    #[inline]
+    pub fn try_acquire(&self, key: &impl Hash, units: u32) -> Result<(), Rejected> {
+        try_acquire(&self.0, self.0.print(key), units)
+    }
+
+    /// Waits for units of that key and of the limits of all: see [`RateLimiter::acquire`].
+    ///
+    /// # Errors
+    /// As [`RateLimiter::acquire`].
+    ///
+    /// # Panics
+    /// As [`RateLimiter::acquire`].
+    pub async fn acquire(&self, key: &impl Hash, units: u32, longest: Duration) -> Result<(), Rejected> {
+        let whose = self.0.print(key);
+        acquire(&self.0, whose, units, longest).await
+    }
+
+    /// What is left of each limit now: first those of all calls together, then those of that key.
+    #[must_use]
+    pub fn quotas(&self, key: &impl Hash) -> Vec<Quota> {
+        self.0.quotas(self.0.print(key), clock::now())
+    }
+
+    /// Lets at most so many units of that key through during that time: see [`RateLimiter::restrict`].
+    ///
+    /// At most 65,536 keys are restricted at the same time; where there would be more, all restrictions are forgotten.
+    pub fn restrict(&self, key: &impl Hash, units: u32, during: Duration) {
+        restrict(&self.0, self.0.print(key), units, during);
+    }
+
+    /// The same, for all keys together.
+    pub fn restrict_all(&self, units: u32, during: Duration) {
+        restrict(&self.0, None, units, during);
+    }
+
+    /// The limits: first those of all calls together, then those of each key.
+    pub fn limits(&self) -> impl Iterator<Item = Limit> {
+        self.0.limits()
+    }
+
+    /// How many keys have units that have not come back yet. It looks at every place of the table.
+    #[must_use]
+    pub fn active_keys(&self) -> usize {
+        self.0.active(clock::now()).unwrap_or(0)
+    }
+}
+
+#[inline]
+fn try_acquire(inner: &Arc<Inner>, whose: Whose, units: u32) -> Result<(), Rejected> {
+    let now = clock::now();
+    let wait = if inner.places.are_quiet() {
+        match inner.take_all(whose, units, now) {
+            Ok(()) => return Ok(()),
+            Err(wait) => wait,
+        }
+    } else {
+        match inner.enter(whose, units, now, now) {
+            Gate::Through => return Ok(()),
+            Gate::Refused(wait) => wait,
+            Gate::Waits(_) => unreachable!("it may not wait"),
+        }
+    };
+    Err(inner.reject(wait))
+}
+
+async fn acquire(inner: &Arc<Inner>, whose: Whose, units: u32, longest: Duration) -> Result<(), Rejected> {
+    if inner.places.are_quiet() && inner.take_all(whose, units, clock::now()).is_ok() {
+        return Ok(());
+    }
+    match Ticket::draw(inner, whose, units, longest) {
+        Door::Open => Ok(()),
+        Door::Shut(rejected) => Err(rejected),
+        Door::Wait(mut ticket) => poll_fn(|cx| ticket.poll(cx)).await,
+    }
+}
+
+fn restrict(inner: &Inner, whose: Whose, units: u32, during: Duration) {
+    let now = clock::now();
+    let nanos = u64::try_from(during.as_nanos()).unwrap_or(u64::MAX);
+    inner.places.restrict(whose, units, now, now.saturating_add(nanos));
+}
+
+impl fmt::Debug for RateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&self.0, "RateLimiter", f)
+    }
+}
+
+impl fmt::Debug for KeyedRateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&self.0, "KeyedRateLimiter", f)
+    }
+}
+
+fn debug(inner: &Inner, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("origin", &inner.origin)
+        .field("limits", &inner.limits().collect::<Vec<_>>())
+        .field("waiting", &inner.places.waiting())
+        .finish_non_exhaustive()
+}
+
+/// `waiting`, what is `remaining` of the limit that has the least, and the rejections.
+impl Observe for RateLimiter {
+    fn origin(&self) -> Origin {
+        self.0.origin
+    }
+
+    fn observe(&self, visit: &mut dyn FnMut(Metric)) {
+        observe(&self.0, visit);
+    }
+}
+
+/// The same, of the limits of all calls together, and `keys` that are active.
+impl Observe for KeyedRateLimiter {
+    fn origin(&self) -> Origin {
+        self.0.origin
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer keys than a float can count")]
+    fn observe(&self, visit: &mut dyn FnMut(Metric)) {
+        visit(Metric::new("keys", Value::Gauge(self.active_keys() as f64)));
+        observe(&self.0, visit);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "fewer wait than a float can count")]
+fn observe(inner: &Inner, visit: &mut dyn FnMut(Metric)) {
+    visit(Metric::new("waiting", Value::Gauge(inner.places.waiting() as f64)));
+    if let Some(least) = inner.quotas(None, clock::now()).iter().map(|quota| quota.remaining).min() {
+        visit(Metric::new("remaining", Value::Gauge(least.into())));
+    }
+    inner.origin.observe_rejections(visit);
+}

@@ -1,0 +1,74 @@
+//! What is left of a window is neither lost nor made, however threads come between each other.
+
+use std::time::Duration;
+
+use loom::{model::Builder, sync::Arc, thread};
+
+use super::*;
+use crate::{Rate, clock::START};
+
+const PERIOD: u64 = 1 << 10;
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+/// A period of four parts.
+fn window(units: u32) -> Shared {
+    let window = Window::new(Rate::try_new(units, Duration::from_nanos(PERIOD)).unwrap(), 4);
+    Shared::new(window, window.idle())
+}
+
+fn available(shared: &Shared, now: u64) -> u32 {
+    shared.settled(now, |window, parts| window.available(parts, now))
+}
+
+#[test]
+fn loom_a_new_part_begins_while_others_take() {
+    check(|| {
+        let shared = Arc::new(window(3));
+        let other = Arc::clone(&shared);
+        // The last of one part, and the first of the next: they begin it both.
+        let thread = thread::spawn(move || [START + 10, START + 300].map(|now| other.take(1, now).is_ok()));
+        let here = [START + 20, START + 310].map(|now| shared.take(1, now).is_ok());
+        let there = thread.join().unwrap();
+        let taken = here.into_iter().chain(there).filter(|taken| *taken).count();
+        assert_eq!(taken, 3, "three were there for four");
+        assert_eq!(available(&shared, START + 320), 0);
+        // What was taken in the first part, and only that, has left by then.
+        let back = available(&shared, START + PERIOD + 260);
+        assert!((1..=2).contains(&back), "{back}");
+        assert_eq!(available(&shared, START + 3 * PERIOD), 3);
+    });
+}
+
+#[test]
+fn loom_units_given_back_are_not_lost_to_who_takes_meanwhile() {
+    check(|| {
+        let shared = Arc::new(window(2));
+        assert!(shared.take(2, START).is_ok());
+        let other = Arc::clone(&shared);
+        let thread = thread::spawn(move || other.take(1, START + 300).is_ok());
+        shared.give_back(1, START, START + 1);
+        let taken = u32::from(thread.join().unwrap());
+        assert_eq!(available(&shared, START + 300), 1 - taken);
+        assert_eq!(available(&shared, START + PERIOD + 260), 2 - taken);
+    });
+}
+
+#[test]
+fn loom_gcra_admits_its_burst_once() {
+    check(|| {
+        let limit = Limit::gcra(Rate::per_second(1), 2).unwrap();
+        let meter = Arc::new(Meter::new(limit));
+        let threads = [1, 2].map(|_| {
+            let meter = Arc::clone(&meter);
+            thread::spawn(move || u32::from(meter.take(1, START, START).is_ok()))
+        });
+        let here = u32::from(meter.take(1, START, START).is_ok());
+        let taken: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(here + taken, 2);
+    });
+}

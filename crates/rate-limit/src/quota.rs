@@ -1,0 +1,15 @@
+use std::time::Duration;
+
+use crate::Limit;
+
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quota {
+    /// The limit.
+    pub limit: Limit,
+    /// The units that are there now.
+    pub remaining: u32,
+    /// How long until all units are there, if none are taken meanwhile; zero where they are.
+    pub reset_after: Duration,
+}
