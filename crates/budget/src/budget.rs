@@ -20,10 +20,17 @@ use crate::ledger::{LAST_SLOT, Ledger, SLOTS};
 /// It goes by one clock: in tests with paused clocks, each of which is a runtime's own, make one for each runtime.
 ///
 /// Neither [`deposit`](Self::deposit) nor [`withdraw`](Self::withdraw) takes a lock or allocates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Budget {
     inner: Arc<Inner>,
     counts_calls: bool,
+    /// Who else is asked, each after the one before.
+    others: Option<Arc<Other>>,
+}
+
+struct Other {
+    grants: Box<dyn Fn() -> bool + Send + Sync>,
+    before: Option<Arc<Self>>,
 }
 
 #[derive(Debug)]
@@ -78,14 +85,23 @@ impl Budget {
     fn of(limit: Option<Limit>, window: Duration) -> Self {
         let slot_nanos = u64::try_from(window.as_nanos()).expect("an hour has 42 bits") / SLOTS;
         let inner = Inner { limit, start: Instant::now(), slot_nanos, ledger: Ledger::new(thread_stripes()) };
-        Self { inner: Arc::new(inner), counts_calls: true }
+        Self { inner: Arc::new(inner), counts_calls: true, others: None }
     }
 
     /// The same budget for a layer further inside of a stack, whose calls an outer layer has counted already: it counts
     /// no calls, grants extra ones and counts those.
     #[must_use]
     pub fn counted_outside(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), counts_calls: false }
+        Self { counts_calls: false, ..self.clone() }
+    }
+
+    /// The same budget, which asks somebody else as well before it grants an extra call: a limit that several processes
+    /// share, for example. The function is called only where the budget itself grants the call; where it says no, the call
+    /// stays counted. It must not block. Its panic is the caller's.
+    #[must_use]
+    pub fn also(self, grants: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let other = Other { grants: Box::new(grants), before: self.others };
+        Self { others: Some(Arc::new(other)), ..self }
     }
 
     /// Counts a call that begins. Asks for the time once for up to 64 calls of a thread.
@@ -104,13 +120,14 @@ impl Budget {
     /// Asks for an extra call. `true` grants it and counts it.
     #[must_use = "what was granted is counted"]
     pub fn withdraw(&self, now: Instant) -> bool {
-        match &self.inner.limit {
+        let own = match &self.inner.limit {
             None => true,
             Some(limit) => self.inner.ledger.withdraw(self.slot(now), |calls| limit.allowed(calls)),
-        }
+        };
+        own && self.others.as_ref().is_none_or(|other| other.grants())
     }
 
-    /// How many extra calls it would grant now; `None` where it is unlimited.
+    /// How many extra calls it would grant now by itself; `None` where it is unlimited.
     #[must_use]
     pub fn available(&self, now: Instant) -> Option<u64> {
         let limit = self.inner.limit.as_ref()?;
@@ -127,6 +144,22 @@ impl Budget {
     fn slot(&self, now: Instant) -> u64 {
         let nanos = now.saturating_duration_since(self.inner.start).as_nanos();
         u64::try_from(nanos / u128::from(self.inner.slot_nanos)).unwrap_or(LAST_SLOT).min(LAST_SLOT)
+    }
+}
+
+impl Other {
+    fn grants(&self) -> bool {
+        self.before.as_ref().is_none_or(|before| before.grants()) && (self.grants)()
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("inner", &self.inner)
+            .field("counts_calls", &self.counts_calls)
+            .field("asks_others", &self.others.is_some())
+            .finish()
     }
 }
 

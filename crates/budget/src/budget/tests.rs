@@ -206,3 +206,25 @@ proptest! {
         prop_assert_eq!(budget.calls(), naive.calls.len() as u64);
     }
 }
+
+#[test]
+fn others_are_asked_in_turn_and_only_where_the_budget_itself_grants() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    };
+
+    let (first, second) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (one, two) = (Arc::clone(&first), Arc::clone(&second));
+    // Two extra calls by itself.
+    let budget = Budget::try_new(0.0, 2, Duration::from_secs(1))
+        .unwrap()
+        .also(move || one.fetch_add(1, Relaxed) != 0)
+        .also(move || two.fetch_add(1, Relaxed) == 0);
+    let now = budget.inner.start;
+    assert!(!budget.withdraw(now), "the first says no, and the second is not asked");
+    assert_eq!((first.load(Relaxed), second.load(Relaxed)), (1, 0));
+    assert!(budget.counted_outside().withdraw(now), "both say yes");
+    assert!(!budget.withdraw(now), "what was refused stays counted");
+    assert_eq!((first.load(Relaxed), second.load(Relaxed)), (2, 1));
+}
