@@ -16,4 +16,8 @@ mod switches;
 mod two_threads;
 mod verdict;
 
-pub use self::{allocations::count_allocations, calls::calls, instructions::instructions};
+pub use self::{
+    allocations::{Counted, count_allocations},
+    calls::calls,
+    instructions::instructions,
+};

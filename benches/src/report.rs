@@ -27,6 +27,8 @@ struct Line<'a> {
     allocs: f64,
     bytes: f64,
     scale2: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_key: Option<f64>,
 }
 
 /// Writes each row as soon as it is measured: a table to `out`, an object a line to the JSON file.
@@ -97,7 +99,11 @@ impl<W: Write> Report<W> {
             line.allocs,
             line.bytes,
             measured.pairs.to_string(),
-        )
+        )?;
+        match line.bytes_per_key {
+            Some(bytes) => writeln!(self.out, "{:>52.1} bytes a key", bytes),
+            None => Ok(()),
+        }
     }
 
     /// Says what is missing and where the JSON is.
@@ -128,6 +134,7 @@ impl<'a> Line<'a> {
             allocs: rounded(allocations.count),
             bytes: rounded(allocations.bytes),
             scale2: scale.as_ref().and_then(|scales| scales.median(|scale| *scale)).map(rounded),
+            bytes_per_key: allocations.bytes_per_key.map(rounded),
         })
     }
 }
@@ -169,7 +176,7 @@ mod tests {
         Measured {
             pairs: clean(pairs.into(), needed),
             scale,
-            allocations: Allocations { count: 0.0, bytes: 0.0 },
+            allocations: Allocations { count: 0.0, bytes: 0.0, bytes_per_key: None },
         }
     }
 
@@ -191,6 +198,16 @@ mod tests {
         assert_eq!(result, Ok(()));
         assert!(table.contains("1.50"), "{table}");
         assert!(table.contains("3/3"), "{table}");
+    }
+
+    #[test]
+    fn memory_is_told_of_rows_with_keys() {
+        let mut measured = measured(None, 3);
+        measured.allocations.bytes_per_key = Some(35.70049);
+        let (table, json, result) = reported(&measured);
+        assert!(json.ends_with("\"scale2\":null,\"bytes_per_key\":35.7}\n"), "{json}");
+        assert!(table.contains(" 35.7 bytes a key\n"), "{table}");
+        assert_eq!(result, Ok(()));
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     build: fn(&Runtime) -> Box<dyn Body>,
     expected: Expected,
+    /// How many keys it is filled with when it is built, where its memory for each is to be told.
+    pub(crate) keys: Option<u32>,
 }
 
 /// How a row's calls end, if the row is what its name says.
@@ -29,7 +31,13 @@ impl Row {
         expected: Expected,
         build: fn(&Runtime) -> Box<dyn Body>,
     ) -> Self {
-        Self { group, name, build, expected }
+        Self { group, name, build, expected, keys: None }
+    }
+
+    /// The same, whose memory is told for each of the keys that it is built with.
+    pub(crate) const fn filled_with(mut self, keys: u32) -> Self {
+        self.keys = Some(keys);
+        self
     }
 
     pub(crate) fn id(&self) -> String {
@@ -41,11 +49,15 @@ impl Row {
     /// # Errors
     /// When its calls do not end as expected.
     pub(crate) fn build(&self, runtime: &Runtime) -> Result<Box<dyn Body>, String> {
-        let _timers = runtime.enter();
-        let mut body = (self.build)(runtime);
+        let mut body = self.construct(runtime);
         body.run(runtime, 2_000);
         self.check(body.as_mut(), runtime)?;
         Ok(body)
+    }
+
+    pub(crate) fn construct(&self, runtime: &Runtime) -> Box<dyn Body> {
+        let _timers = runtime.enter();
+        (self.build)(runtime)
     }
 
     /// Makes some calls to see that they end as expected: a breaker that is no longer open would be timed in vain.

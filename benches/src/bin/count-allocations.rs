@@ -4,9 +4,11 @@
 
 use std::process::ExitCode;
 
+use buttress_benches::Counted;
+
 fn main() -> ExitCode {
     buttress_benches::count_allocations(|run| {
         let counted = allocation_counter::measure(run);
-        (counted.count_total, counted.bytes_total)
+        Counted { count: counted.count_total, bytes: counted.bytes_total, held: counted.bytes_current }
     })
 }

@@ -1,8 +1,10 @@
-//! A limit that is never reached.
+//! Limits that are never reached, one for all calls and one for each of many keys.
 
 use std::{future::ready, num::NonZeroU32, sync::Arc, time::Duration};
 
+use buttress_rate_limit::{Limit, Rate as OurRate, RateLimitLayer};
 use governor::{Quota, RateLimiter};
+use tokio::runtime::Runtime;
 use tower::{
     BoxError, Layer, Service,
     limit::{RateLimit, rate::Rate},
@@ -13,7 +15,7 @@ use tower_resilience_ratelimiter::{RateLimiterLayer, WindowType};
 use super::UNREACHED;
 use crate::{
     backend::HEALTHY,
-    body::{shared, single},
+    body::{Body, shared, single},
     row::{Expected, Row},
     verdict::{Refusal, Verdict},
 };
@@ -33,12 +35,74 @@ impl Refusal for Governed {
     }
 }
 
+fn buttress(limit: Limit) -> Box<dyn Body> {
+    shared(RateLimitLayer::new("direct", limit).layer(HEALTHY))
+}
+
+const FEW_KEYS: u32 = 10_000;
+const MANY_KEYS: u32 = 1_000_000;
+
+/// The key of a request, of so many: another one each time, and none near the last, as clients come.
+fn key(request: u64, keys: u32) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mixed = request.wrapping_mul(ODD);
+    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(ODD);
+    ((mixed >> 32) * u64::from(keys)) >> 32
+}
+
+/// All keys are there when it is measured, and have units out for hours: none is forgotten meanwhile.
+fn buttress_keyed<const KEYS: u32>(_: &Runtime) -> Box<dyn Body> {
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+    let rate = OurRate::try_new(UNREACHED, YEAR).expect("the rate is valid");
+    let layer = RateLimitLayer::builder("keyed", Limit::gcra(rate, UNREACHED).expect("the burst is valid"))
+        .keyed(|request: &u64| key(*request, KEYS))
+        .capacity(KEYS as usize)
+        .build();
+    let limiter = layer.limiter();
+    for key in 0..u64::from(KEYS) {
+        limiter.try_acquire(&key, UNREACHED / 1_000).expect("it is the first of that key");
+    }
+    // A few find no place of their own in a table that is full.
+    assert!(limiter.active_keys() >= KEYS as usize / 100 * 99, "{} keys", limiter.active_keys());
+    shared(layer.layer(HEALTHY))
+}
+
+/// All keys are there when it is measured.
+fn governor_keyed<const KEYS: u32>(_: &Runtime) -> Box<dyn Body> {
+    let limiter = Arc::new(RateLimiter::dashmap(unreached()));
+    for key in 0..u64::from(KEYS) {
+        limiter.check_key(&key).expect("it is the first of that key");
+    }
+    let mut inner = HEALTHY;
+    shared(service_fn(move |request| {
+        ready(match limiter.check_key(&key(request, KEYS)) {
+            Ok(()) => inner.call(request).into_inner().map_err(Governed::Failed),
+            Err(_) => Err(Governed::Refused),
+        })
+    }))
+}
+
+fn unreached() -> Quota {
+    Quota::per_second(NonZeroU32::new(UNREACHED).expect("it is not zero"))
+}
+
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("rate-limit", name, Expected::All(Verdict::Served), build);
     vec![
+        row("buttress gcra", |_| {
+            let limit = Limit::gcra(OurRate::per_second(UNREACHED), UNREACHED);
+            buttress(limit.expect("the burst is valid"))
+        }),
+        row("buttress counter", |_| buttress(OurRate::per_second(UNREACHED).into())),
+        row("buttress log", |_| {
+            // As many as a log can be long, in so short a time that they are not reached.
+            let rate = OurRate::try_new(Limit::LONGEST_LOG, Duration::from_millis(5));
+            buttress(Limit::sliding_log(rate.expect("the rate is valid")).expect("the log is not too long"))
+        }),
+        row("buttress keyed 10k", buttress_keyed::<FEW_KEYS>).filled_with(FEW_KEYS),
+        row("buttress keyed 1m", buttress_keyed::<MANY_KEYS>).filled_with(MANY_KEYS),
         row("governor direct", |_| {
-            let rate = NonZeroU32::new(UNREACHED).expect("it is not zero");
-            let limiter = Arc::new(RateLimiter::direct(Quota::per_second(rate)));
+            let limiter = Arc::new(RateLimiter::direct(unreached()));
             let mut inner = HEALTHY;
             shared(service_fn(move |request| {
                 ready(match limiter.check() {
@@ -47,6 +111,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 })
             }))
         }),
+        row("governor keyed 10k", governor_keyed::<FEW_KEYS>).filled_with(FEW_KEYS),
+        row("governor keyed 1m", governor_keyed::<MANY_KEYS>).filled_with(MANY_KEYS),
         row("tower", |_| {
             single(RateLimit::new(HEALTHY, Rate::new(UNREACHED.into(), Duration::from_secs(1))))
         }),
@@ -60,4 +126,20 @@ pub(crate) fn rows() -> Vec<Row> {
             shared(layer.layer(HEALTHY))
         }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_walked_far_and_wide() {
+        let walked: Vec<u64> = (0..100_000).map(|request| key(request, FEW_KEYS)).collect();
+        assert!(walked.iter().all(|key| *key < u64::from(FEW_KEYS)));
+        assert!(walked.iter().collect::<HashSet<_>>().len() > 9_900, "ten times as many calls as keys");
+        let near = walked.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 100).count();
+        assert!(near < 4_000, "one in fifty is near by chance, not {near} in 100,000");
+    }
 }

@@ -1,5 +1,33 @@
-//! One limit for several processes, kept in a [`Store`].
+#![doc = include_str!("cluster/README.md")]
 
+mod agenda;
+mod desk;
+mod dice;
+mod future;
+mod keys;
+mod layer;
+mod lease;
+mod limiter;
+mod local_share;
+mod memory;
+mod purse;
+mod roll;
+mod round_trip;
+mod select;
+mod service;
+mod shared;
 mod store;
+mod wait;
+mod when_away;
+mod worker;
 
-pub use self::store::{Ask, Grant, Node, Store, Subject};
+pub use self::{
+    future::ResponseFuture,
+    layer::{ClusterBuilder, ClusterLayer},
+    limiter::{ClusterLimiter, Snapshot},
+    memory::MemoryStore,
+    select::Select,
+    service::Clustered,
+    store::{Ask, Grant, Node, Store, Subject},
+    when_away::WhenAway,
+};

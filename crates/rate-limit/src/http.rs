@@ -1,1 +1,30 @@
-//! Header fields of rate limits, said and obeyed.
+#![doc = include_str!("http/README.md")]
+
+mod advertise;
+mod client;
+mod fields;
+mod forwarded;
+mod keys;
+mod legacy;
+mod limiters;
+mod network;
+mod obey;
+mod policy;
+mod proxies;
+mod restrictions;
+mod retry_after;
+mod say;
+mod subject;
+
+pub use self::{
+    advertise::{Advertise, AdvertiseFuture, AdvertiseLayer},
+    client::{Client, ClientIp, InvalidPrefix},
+    keys::{Path, header, path},
+    limiters::{Key, WithKey},
+    network::{InvalidNetwork, Network},
+    obey::{Obey, ObeyFuture, ObeyLayer},
+    policy::{InvalidName, Policy, Remaining},
+    proxies::{Forwarding, Proxies},
+    restrictions::{Restriction, Restrictions},
+    subject::{Obeys, Quotas, Subjects},
+};

@@ -1,6 +1,7 @@
 //! What a limiter's handles, services and waiting calls share.
 
 use std::{
+    fmt,
     hash::{BuildHasher, Hash, RandomState},
     sync::OnceLock,
     time::Duration,
@@ -18,7 +19,6 @@ use crate::{
 };
 
 /// The limits of one limiter, and where its calls wait.
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) origin: Origin,
     /// Of all calls together.
@@ -31,7 +31,6 @@ pub(crate) struct Inner {
 }
 
 /// The limits of each key.
-#[derive(Debug)]
 struct Keyed {
     limits: Box<[Limit]>,
     keys: Keys,
@@ -61,6 +60,8 @@ impl Inner {
             let machines = each.iter().map(|limit| Machine::cut(*limit, 32)).collect();
             Keyed { limits: each.into(), keys: Keys::new(machines, capacity), hasher: hasher() }
         });
+        // The first reading may calibrate a counter: no call should wait for that.
+        let _ = clock::now();
         Self {
             origin,
             whole: whole.into(),
@@ -98,7 +99,7 @@ impl Inner {
             Ok(()) => match self.take_whole(units, now, now) {
                 Ok(()) => return Ok(()),
                 Err(wait) => {
-                    self.give_back(whose, units, now, now);
+                    self.places.give_back(self, whose, units, now, now);
                     wait.map(|wait| wait.max(self.wait(whose, units.into(), now)))
                 }
             },
@@ -127,16 +128,12 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) fn give_back(&self, whose: Whose, units: u32, taken: u64, now: u64) {
-        match (whose, &self.keyed) {
-            (Some(print), Some(keyed)) => keyed.keys.give_back(print, units, taken, now),
-            _ => self.meters.iter().for_each(|meter| meter.give_back(units, taken, now)),
-        }
-    }
-
     /// Takes units, or a place to wait for them where they are there by `until`.
     #[inline(never)]
     pub(crate) fn enter(&self, whose: Whose, units: u32, now: u64, until: u64) -> Gate {
+        if units == 0 {
+            return Gate::Through;
+        }
         if units > self.most {
             return Gate::Refused(None);
         }
@@ -169,8 +166,7 @@ impl Inner {
     /// Gives a key's units back, if it is one's.
     pub(crate) fn return_key(&self, whose: Whose, units: u32, taken: u64, now: u64) {
         if whose.is_some() {
-            self.give_back(whose, units, taken, now);
-            self.places.attend(self, whose, now);
+            self.places.give_back(self, whose, units, taken, now);
         }
     }
 
@@ -186,19 +182,38 @@ impl Inner {
         reject(self.origin, wait)
     }
 
+    /// For one whose deadline comes before his turn.
+    #[cold]
+    pub(crate) fn reject_for_the_deadline(&self, wait: u64) -> Rejected {
+        self.origin.reject(Reason::DeadlineExceeded).with_retry_after(Duration::from_nanos(wait))
+    }
+
     pub(crate) fn quotas(&self, whose: Whose, now: u64) -> Vec<Quota> {
-        let whole = self.whole.iter().zip(&self.meters).map(|(limit, meter)| Quota {
-            limit: *limit,
-            remaining: meter.available(now),
-            reset_after: Duration::from_nanos(meter.idle_after(now)),
+        let of_all = self.places.restricted(None, now);
+        let of_key = whose.and_then(|print| self.places.restricted(Some(print), now));
+        let quota = |limit: &Limit, (remaining, after): (u32, u64), restrictions: [Option<(u32, u64)>; 2]| {
+            let strictest = restrictions.into_iter().flatten().min();
+            Quota {
+                limit: *limit,
+                remaining: strictest.map_or(remaining, |(units, _)| remaining.min(units)),
+                reset_after: Duration::from_nanos(strictest.map_or(after, |(_, left)| after.max(left))),
+                restricted_for: strictest.map(|(_, left)| Duration::from_nanos(left)),
+            }
+        };
+        let whole = self.whole.iter().zip(&self.meters).map(|(limit, meter)| {
+            quota(limit, (meter.available(now), meter.idle_after(now)), [of_all, None])
         });
         let keyed = self.keyed.iter().zip(whose).flat_map(|(keyed, print)| {
             keyed.limits.iter().enumerate().map(move |(index, limit)| {
-                let (remaining, after) = keyed.keys.quota(print, index, now);
-                Quota { limit: *limit, remaining, reset_after: Duration::from_nanos(after) }
+                quota(limit, keyed.keys.quota(print, index, now), [of_all, of_key])
             })
         });
         whole.chain(keyed).collect()
+    }
+
+    /// Whether calls of all are restricted.
+    pub(crate) fn is_restricted(&self, now: u64) -> bool {
+        self.places.restricted(None, now).is_some()
     }
 
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> {
@@ -208,6 +223,17 @@ impl Inner {
     /// How many keys are active, where there are keys.
     pub(crate) fn active(&self, now: u64) -> Option<usize> {
         self.keyed.as_ref().map(|keyed| keyed.keys.active(now))
+    }
+}
+
+/// Neither the hash's seed nor anything of the keys.
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits")
+            .field("origin", &self.origin)
+            .field("limits", &self.limits().collect::<Vec<_>>())
+            .field("waiting", &self.places.waiting())
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,6 +250,13 @@ impl Source for Inner {
         match (whose, &self.keyed) {
             (Some(print), Some(keyed)) => keyed.keys.wait(print, units, now),
             _ => self.meters.iter().map(|meter| meter.wait(units, now)).max().unwrap_or(0),
+        }
+    }
+
+    fn give_back(&self, whose: Whose, units: u32, taken: u64, now: u64) {
+        match (whose, &self.keyed) {
+            (Some(print), Some(keyed)) => keyed.keys.give_back(print, units, taken, now),
+            _ => self.meters.iter().for_each(|meter| meter.give_back(units, taken, now)),
         }
     }
 }

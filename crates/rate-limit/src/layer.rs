@@ -139,7 +139,8 @@ impl<F, Q, W> KeyedBuilder<F, Q, W> {
     }
 
     /// For how many keys that are active at the same time there is room. Default: 65,536, in 3 MB. A key is active while its
-    /// units have not come back. Further ones share limits: see the [crate's documentation](crate).
+    /// units have not come back. Further ones share limits: see the [crate's documentation](crate). Where there is not so much
+    /// memory, [`build`](Self::build) ends as any allocation that fails.
     pub const fn capacity(mut self, keys: usize) -> Self {
         self.capacity = keys;
         self

@@ -1,4 +1,4 @@
-use std::{fmt, future::poll_fn, hash::Hash, sync::Arc, time::Duration};
+use std::{future::poll_fn, hash::Hash, sync::Arc, time::Duration};
 
 use buttress_core::{Metric, Observe, Origin, Rejected, Value};
 
@@ -13,7 +13,7 @@ use crate::{
 /// [`limiter`](crate::RateLimitLayer::limiter).
 ///
 /// Clones are the same limit.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct RateLimiter(pub(crate) Arc<Inner>);
 
 impl RateLimiter {
@@ -54,7 +54,7 @@ impl RateLimiter {
     }
 
     /// Lets at most so many units through during that time, whatever the limits would: what a server asks of its clients.
-    /// What holds already and is stricter stays.
+    /// What holds already holds beside it, for its own time.
     pub fn restrict(&self, units: u32, during: Duration) {
         restrict(&self.0, None, units, during);
     }
@@ -68,7 +68,7 @@ impl RateLimiter {
 /// A limit for each key: made by a layer, see [`KeyedLayer::limiter`](crate::KeyedLayer::limiter).
 ///
 /// Clones are the same limits. A key is known by its [`Hash`]: give it in the form in which the layer's function does.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct KeyedRateLimiter(pub(crate) Arc<Inner>);
 
 impl KeyedRateLimiter {
@@ -101,7 +101,8 @@ impl KeyedRateLimiter {
 
     /// Lets at most so many units of that key through during that time: see [`RateLimiter::restrict`].
     ///
-    /// At most 65,536 keys are restricted at the same time; where there would be more, all restrictions are forgotten.
+    /// At most 65,536 keys are restricted at the same time; where there would be more, the restrictions of all keys are
+    /// forgotten for which nobody waits.
     pub fn restrict(&self, key: &impl Hash, units: u32, during: Duration) {
         restrict(&self.0, self.0.print(key), units, during);
     }
@@ -158,27 +159,8 @@ fn restrict(inner: &Inner, whose: Whose, units: u32, during: Duration) {
     inner.places.restrict(whose, units, now, now.saturating_add(nanos));
 }
 
-impl fmt::Debug for RateLimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug(&self.0, "RateLimiter", f)
-    }
-}
-
-impl fmt::Debug for KeyedRateLimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug(&self.0, "KeyedRateLimiter", f)
-    }
-}
-
-fn debug(inner: &Inner, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.debug_struct(name)
-        .field("origin", &inner.origin)
-        .field("limits", &inner.limits().collect::<Vec<_>>())
-        .field("waiting", &inner.places.waiting())
-        .finish_non_exhaustive()
-}
-
-/// `waiting`, what is `remaining` of the limit that has the least, and the rejections.
+/// `waiting`, what is `remaining` of the limit that has the least, `restricted` (1 while a server's
+/// [restriction](RateLimiter::restrict) holds), and the rejections.
 impl Observe for RateLimiter {
     fn origin(&self) -> Origin {
         self.0.origin
@@ -208,5 +190,7 @@ fn observe(inner: &Inner, visit: &mut dyn FnMut(Metric)) {
     if let Some(least) = inner.quotas(None, clock::now()).iter().map(|quota| quota.remaining).min() {
         visit(Metric::new("remaining", Value::Gauge(least.into())));
     }
+    let restricted = if inner.is_restricted(clock::now()) { 1.0 } else { 0.0 };
+    visit(Metric::new("restricted", Value::Gauge(restricted)));
     inner.origin.observe_rejections(visit);
 }

@@ -61,7 +61,7 @@ impl Machine {
     }
 
     /// Takes units, or says when they will be there.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "cluster"))]
     pub(crate) fn take(&self, state: &mut State, units: u32, now: u64) -> Result<(), Wait> {
         self.take_late(state, units, now, now)
     }
@@ -99,11 +99,12 @@ impl Machine {
         }
     }
 
-    /// Makes units free that were taken at that time or after, the oldest first. Those that do not count any more stay
-    /// forgotten.
+    /// Makes units free that were taken at that time, or at zero where nobody knows when: then they are the oldest. Those
+    /// that have come back by themselves are not given a second time; GCRA, which remembers least, takes for granted what
+    /// may have come back since.
     pub(crate) fn give_back(&self, state: &mut State, units: u32, taken: u64, now: u64) {
         match (self, state) {
-            (Self::Word(machine), State::Word(word)) => *word = machine.give_back(*word, units, taken),
+            (Self::Word(machine), State::Word(word)) => *word = machine.give_back(*word, units, taken, now),
             (Self::Window(window), State::Parts(parts)) => window.give_back(parts, units, taken, now),
             (Self::Log(log), State::Stamps(stamps)) => log.give_back(stamps, units, taken, now),
             _ => unreachable!("the state is of this machine"),

@@ -40,7 +40,7 @@ impl Meter {
     pub(crate) fn wait(&self, units: u64, now: u64) -> u64 {
         match self {
             Self::Word(machine, word) => machine.wait(word.load(Relaxed), units, now),
-            Self::Window(shared) => shared.settled(now, |window, parts| window.wait(parts, units, now)),
+            Self::Window(shared) => shared.wait(units, now),
             Self::Log(log, stamps) => log.wait(&lock(stamps), units, now),
         }
     }
@@ -48,7 +48,7 @@ impl Meter {
     pub(crate) fn available(&self, now: u64) -> u32 {
         match self {
             Self::Word(machine, word) => machine.available(word.load(Relaxed), now),
-            Self::Window(shared) => shared.settled(now, |window, parts| window.available(parts, now)),
+            Self::Window(shared) => shared.look(|window, parts| window.available(parts, now)),
             Self::Log(log, stamps) => log.available(&lock(stamps), now),
         }
     }
@@ -56,7 +56,7 @@ impl Meter {
     pub(crate) fn idle_after(&self, now: u64) -> u64 {
         match self {
             Self::Word(machine, word) => machine.idle_after(word.load(Relaxed), now),
-            Self::Window(shared) => shared.settled(now, |window, parts| window.idle_after(parts, now)),
+            Self::Window(shared) => shared.look(|window, parts| window.idle_after(parts, now)),
             Self::Log(log, stamps) => log.idle_after(&lock(stamps), now),
         }
     }
@@ -64,7 +64,8 @@ impl Meter {
     pub(crate) fn give_back(&self, units: u32, taken: u64, now: u64) {
         match self {
             Self::Word(machine, word) => {
-                let _always: Result<(), ()> = update(word, |word| Ok(machine.give_back(word, units, taken)));
+                let _always: Result<(), ()> =
+                    update(word, |word| Ok(machine.give_back(word, units, taken, now)));
             }
             Self::Window(shared) => shared.give_back(units, taken, now),
             Self::Log(log, stamps) => log.give_back(&mut lock(stamps), units, taken, now),
@@ -87,7 +88,8 @@ fn update<E>(word: &AtomicU64, next: impl Fn(u64) -> Result<u64, E>) -> Result<(
 /// A sliding window of which all threads take.
 ///
 /// One word says what is left in which part of the period, and whoever takes only changes that. What was taken in earlier
-/// parts lies behind a lock, which is taken when a new part begins, and by who is refused and wants to know for how long.
+/// parts lies behind a lock, which is taken when a new part begins, and by the first who is refused and wants to know for
+/// how long: he publishes it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     window: Window,
@@ -95,6 +97,8 @@ pub(crate) struct Shared {
     word: AtomicU64,
     /// Bits of what is left.
     bits: u32,
+    /// Where nothing is left, nothing comes before that time, unless it is given back.
+    opens: AtomicU64,
     /// With what was left when somebody last looked here; what was taken since then is the difference to the word.
     parts: Mutex<Parts>,
 }
@@ -102,7 +106,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(window: Window, parts: Parts) -> Self {
         let bits = parts.left.ilog2() + 1;
-        Self { window, word: AtomicU64::new(u64::from(parts.left)), bits, parts: Mutex::new(parts) }
+        let word = AtomicU64::new(u64::from(parts.left));
+        Self { window, word, bits, opens: AtomicU64::new(0), parts: Mutex::new(parts) }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "it is at most the limit's units")]
@@ -129,11 +134,20 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn take_settled(&self, units: u32, now: u64) -> Result<(), Wait> {
+        if units == 1
+            && let Some(wait) = self.closed(now)
+        {
+            return Err(Some(wait));
+        }
         let mut parts = lock(&self.parts);
         loop {
             let word = self.settle(&mut parts, now);
             if self.left(word) < units {
-                return Err(self.window.refusal(&parts, units, now));
+                let wait = self.window.refusal(&parts, units, now);
+                if units == 1 {
+                    self.opens.store(now.saturating_add(wait.unwrap_or(0)), Relaxed);
+                }
+                return Err(wait);
             }
             if self.word.compare_exchange(word, word - u64::from(units), Relaxed, Relaxed).is_ok() {
                 return Ok(());
@@ -159,16 +173,31 @@ impl Shared {
         }
     }
 
-    fn settled<R>(&self, now: u64, look: impl FnOnce(Window, &Parts) -> R) -> R {
+    /// How long surely nothing is left. It reads what all read, so many who are refused do not hinder each other.
+    fn closed(&self, now: u64) -> Option<u64> {
+        if self.left(self.word.load(Relaxed)) > 0 {
+            return None;
+        }
+        self.opens.load(Relaxed).checked_sub(now).filter(|wait| *wait > 0)
+    }
+
+    /// Looks at what was taken until now, and begins no part: so it may be asked about times that are to come.
+    fn look<R>(&self, look: impl FnOnce(Window, &Parts) -> R) -> R {
         let mut parts = lock(&self.parts);
-        self.settle(&mut parts, now);
+        self.window.count(&mut parts, self.left(self.word.load(Relaxed)));
         look(self.window, &parts)
+    }
+
+    fn wait(&self, units: u64, now: u64) -> u64 {
+        let closed = if units == 1 { self.closed(now) } else { None };
+        closed.unwrap_or_else(|| self.look(|window, parts| window.wait(parts, units, now)))
     }
 
     fn give_back(&self, units: u32, taken: u64, now: u64) {
         let mut parts = lock(&self.parts);
         self.settle(&mut parts, now);
         let before = parts.left;
+        self.opens.store(0, Relaxed);
         self.window.give_back(&mut parts, units, taken, now);
         // Others may have taken meanwhile: the difference to the word stays what they took.
         self.word.fetch_add(u64::from(parts.left - before), Relaxed);

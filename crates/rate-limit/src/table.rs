@@ -1,6 +1,6 @@
 //! The limits of keys.
 
-use std::{fmt, num::NonZeroU64};
+use std::num::NonZeroU64;
 
 use crate::{
     machine::{Machine, State, Wait, Word},
@@ -45,8 +45,8 @@ impl Rules for Word {
         Self::wait(*self, *state, units, now)
     }
 
-    fn give_back(&self, state: &mut u64, units: u32, taken: u64, _: u64) {
-        *state = Self::give_back(*self, *state, units, taken);
+    fn give_back(&self, state: &mut u64, units: u32, taken: u64, now: u64) {
+        *state = Self::give_back(*self, *state, units, taken, now);
     }
 
     #[inline]
@@ -165,7 +165,7 @@ pub(crate) type Print = NonZeroU64;
 impl<R: Rules> Table<R> {
     /// For so many keys that are active at the same time.
     pub(crate) fn new(rules: R, keys: usize) -> Self {
-        // Keys fall into the sets by chance: with 2.75 for each in the mean, one in two thousand finds a set full.
+        // Keys fall into the sets by chance: with 2.75 for each in the mean, one in 270 finds its set full.
         let sets = keys.saturating_mul(4).div_ceil(11).max(1);
         let idle = || std::array::from_fn(|_| rules.idle());
         let sets = (0..sets)
@@ -288,12 +288,6 @@ impl Keys {
 
     pub(crate) fn active(&self, now: u64) -> usize {
         either!(self, table => table.active(now))
-    }
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        either!(self, table => f.debug_struct("Keys").field("places", &(table.sets.len() * PLACES)).finish())
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     clock,
     inner::{Gate, Inner, Stage},
+    machine::Wait,
     places::{Standing, Whose},
 };
 
@@ -23,7 +24,7 @@ pub(crate) struct Ticket {
     units: u32,
     /// By when it was to be let through.
     until: u64,
-    /// The caller's deadline.
+    /// The caller's deadline, where it is the earlier.
     expires: Option<u64>,
     /// None when it is over.
     stage: Option<Stage>,
@@ -46,10 +47,15 @@ impl Ticket {
     /// Takes units, or a place to wait for them.
     pub(crate) fn draw(inner: &Arc<Inner>, whose: Whose, units: u32, longest: Duration) -> Door {
         let now = clock::now();
-        let expires = Deadline::current().map(|deadline| now.saturating_add(nanos(deadline.remaining())));
-        let until = now.saturating_add(nanos(longest)).min(expires.unwrap_or(u64::MAX));
+        let bound = now.saturating_add(nanos(longest));
+        let deadline = Deadline::current().map(|deadline| now.saturating_add(nanos(deadline.remaining())));
+        let expires = deadline.filter(|deadline| *deadline < bound);
+        let until = expires.unwrap_or(bound);
         match inner.enter(whose, units, now, until) {
             Gate::Through => Door::Open,
+            Gate::Refused(Some(wait)) if expires.is_some() && now.saturating_add(wait) <= bound => {
+                Door::Shut(inner.reject_for_the_deadline(wait))
+            }
             Gate::Refused(wait) => Door::Shut(inner.reject(wait)),
             Gate::Waits(stage) => Door::Wait(Self {
                 inner: Arc::clone(inner),
@@ -83,7 +89,7 @@ impl Ticket {
                                 self.until.max(now),
                             ) {
                                 Gate::Through => return Poll::Ready(Ok(())),
-                                Gate::Refused(wait) => return Poll::Ready(Err(self.inner.reject(wait))),
+                                Gate::Refused(wait) => return Poll::Ready(Err(self.reject(wait))),
                                 Gate::Waits(stage) => {
                                     self.stage = Some(stage);
                                     continue;
@@ -108,7 +114,14 @@ impl Ticket {
                 }
             };
             self.leave(now);
-            return Poll::Ready(Err(self.inner.reject(Some(refused))));
+            return Poll::Ready(Err(self.reject(Some(refused))));
+        }
+    }
+
+    fn reject(&self, wait: Wait) -> Rejected {
+        match (wait, self.expires) {
+            (Some(wait), Some(_)) => self.inner.reject_for_the_deadline(wait),
+            _ => self.inner.reject(wait),
         }
     }
 
@@ -124,8 +137,7 @@ impl Ticket {
         let inner = &*self.inner;
         let (whose, id) = self.place(stage);
         if let Some(taken) = inner.places.leave(inner, whose, id, now) {
-            inner.give_back(whose, self.units, taken, now);
-            inner.places.attend(inner, whose, now);
+            inner.places.give_back(inner, whose, self.units, taken, now);
         }
         if let Stage::Whole(_, taken) = stage {
             inner.return_key(self.whose, self.units, taken, now);

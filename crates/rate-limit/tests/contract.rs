@@ -3,6 +3,10 @@
 use std::{
     future::{Ready, ready},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -220,6 +224,90 @@ async fn a_weight_that_cannot_fit_is_refused_for_good_and_zero_is_free() {
     }
 }
 
+#[test]
+fn it_goes_where_tower_services_go() {
+    fn everywhere<T: Send + Sync + 'static>(_: &T) {}
+    struct NotClone;
+    impl Service<u32> for NotClone {
+        type Response = ();
+        type Error = Rejected;
+        type Future = Ready<Result<(), Rejected>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: u32) -> Self::Future {
+            ready(Ok(()))
+        }
+    }
+    let layer = RateLimitLayer::builder("everywhere", Rate::per_second(1)).keyed(|key: &u32| *key).build();
+    // Only who keeps calls waiting needs a clone of the service.
+    let mut service = layer.layer(NotClone);
+    let future = service.call(1);
+    everywhere(&layer);
+    everywhere(&layer.limiter());
+    everywhere(&service);
+    everywhere(&future);
+    let waits = RateLimitLayer::builder("everywhere", Rate::per_second(1)).wait(SECOND).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let mut service = waits.layer(service_fn(|_: u32| ready(Ok::<_, Rejected>(()))));
+    let (_first, second) = (service.call(1), service.call(2));
+    everywhere(&second);
+    fn between_threads<T: Send + Sync>(_: T) {}
+    between_threads(waits.limiter().acquire(1, SECOND));
+}
+
+#[test]
+fn it_tells_its_limits_and_nothing_of_the_keys() {
+    let key: fn(&()) -> u32 = |()| 7;
+    let layer = RateLimitLayer::builder("told", Rate::per_second(3)).keyed(key).build();
+    layer.limiter().restrict(&7, 0, SECOND);
+    let service = layer.layer(Gate::default());
+    for told in [format!("{layer:?}"), format!("{service:?}"), format!("{:?}", layer.limiter())] {
+        assert!(told.contains("told") && told.contains("SlidingWindow"), "{told}");
+        assert!(!told.contains("seed") && !told.contains("print") && !told.contains("until"), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_by_one_who_was_not_called_does_not_stay() {
+    let layer = RateLimitLayer::new("stays", Rate::per_second(1));
+    let backend = Gate::default();
+    let mut service = layer.layer(backend.clone());
+    layer.limiter().try_acquire(1).unwrap();
+    // Ready to refuse; but by the next time there is a unit, and the service is ready.
+    service.ready().await.unwrap();
+    advance(2 * SECOND).await;
+    assert!(pin!(service.ready()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    backend.0.store(true, Relaxed);
+    service.ready().await.unwrap().call(()).await.unwrap();
+    // A clone does not inherit it.
+    backend.0.store(false, Relaxed);
+    service.ready().await.unwrap();
+    advance(2 * SECOND).await;
+    let mut clone = service.clone();
+    assert!(pin!(clone.ready()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(service.call(()).await.is_err(), "it was ready to refuse, and to nothing else");
+    assert_eq!(layer.limiter().quotas()[0].remaining, 1);
+}
+
+/// Ready when it is told, and only then called.
+#[derive(Debug, Clone, Default)]
+struct Gate(Arc<AtomicBool>);
+
+impl Service<()> for Gate {
+    type Response = ();
+    type Error = Rejected;
+    type Future = Ready<Result<(), Rejected>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+        if self.0.load(Relaxed) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+    fn call(&mut self, (): ()) -> Self::Future {
+        assert!(self.0.load(Relaxed));
+        ready(Ok(()))
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn several_limits_are_taken_together_or_not_at_all() {
     let layer = RateLimitLayer::builder("both", Rate::per_second(2)).and(Rate::per_minute(3)).build();
@@ -250,6 +338,7 @@ async fn the_handle_tells_its_figures() {
         [
             Metric::new("waiting", Value::Gauge(0.0)),
             Metric::new("remaining", Value::Gauge(1.0)),
+            Metric::new("restricted", Value::Gauge(0.0)),
             Metric::new("rejections", Value::Counter(1)).with_label("reason", "rate_limited"),
         ]
     );
@@ -265,6 +354,10 @@ async fn a_server_restricts_its_client() {
     assert!(limiter.try_acquire(1).is_ok());
     let refused = limiter.try_acquire(1).unwrap_err();
     assert_eq!(refused.retry_after(), Some(10 * SECOND));
+    let quota = limiter.quotas()[0];
+    assert_eq!((quota.remaining, quota.reset_after), (0, 10 * SECOND));
+    assert_eq!(quota.restricted_for, Some(10 * SECOND));
+    assert!((gauge(&limiter, "restricted") - 1.0).abs() < f64::EPSILON);
     // One who waits is told as soon as he cannot be in time, and else waits until then.
     let (impatient, patient) = (limiter.clone(), limiter.clone());
     let impatient = tokio::spawn(async move { impatient.acquire(1, 15 * SECOND).await });

@@ -93,8 +93,10 @@ async fn a_server_restricts_one_key_or_all() {
     limiter.restrict_all(1, 10 * SECOND);
     assert!(limiter.try_acquire(&2, 1).is_ok());
     assert_eq!(limiter.try_acquire(&3, 1).unwrap_err().retry_after(), Some(10 * SECOND));
-    assert_eq!(limiter.quotas(&3)[0].remaining, 5, "what was refused took nothing");
+    let quota = limiter.quotas(&3)[0];
+    assert_eq!((quota.remaining, quota.restricted_for), (0, Some(10 * SECOND)));
     advance(10 * SECOND).await;
+    assert_eq!(limiter.quotas(&3)[0].remaining, 5, "what was refused took nothing");
     assert!(limiter.try_acquire(&1, 5).is_ok());
 }
 
@@ -110,6 +112,35 @@ async fn a_hundred_thousand_random_keys_do_not_touch_one_that_is_at_its_limit() 
         assert!(limiter.try_acquire(&u64::MAX, 1).is_err(), "{limit:?}");
         assert!(limiter.active_keys() <= 364 * 7);
     }
+}
+
+/// Numbers in a row and addresses of one network, as they come.
+#[test]
+fn keys_that_are_alike_spread_over_the_table() {
+    let layer = RateLimitLayer::builder("spread", Limit::gcra(Rate::per_hour(1), 1).unwrap())
+        .keyed(|key: &u64| *key)
+        .build();
+    let limiter = layer.limiter();
+    let through = (0..30_000u64).filter(|key| limiter.try_acquire(key, 1).is_ok()).count();
+    let address = |host: u32| IpAddr::from([192, 168, (host >> 8) as u8, host as u8]);
+    let through =
+        through + (0..30_000).filter(|host| limiter.try_acquire(&address(*host), 1).is_ok()).count();
+    assert!(through > 59_900, "{through}");
+}
+
+#[test]
+fn the_smallest_table_and_a_key_that_hashes_to_nothing() {
+    struct Nothing;
+    impl std::hash::Hash for Nothing {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+    }
+    let layer =
+        RateLimitLayer::builder("small", Rate::per_hour(2)).keyed(|key: &u64| *key).capacity(0).build();
+    let limiter = layer.limiter();
+    assert!(limiter.try_acquire(&Nothing, 2).is_ok());
+    assert!(limiter.try_acquire(&Nothing, 1).is_err());
+    let through = (0..100u64).filter(|key| limiter.try_acquire(key, 2).is_ok()).count();
+    assert_eq!(through, 7, "six more places, and the crowd");
 }
 
 /// By the standard library's own seed.

@@ -135,6 +135,9 @@ impl RedisConfig {
             internal_command_timeout: self.connect_timeout,
             // Whoever uses the driver by itself gets "at most once", too.
             max_command_attempts: 1,
+            // Following is for us. The driver cannot follow what it must send once, and where a slot is on its way to
+            // another node, it takes another caller's answer for that of `ASKING`.
+            max_redirections: 0,
             // The queue is bounded here and not there: a full queue of the driver takes no order to reconnect, and
             // without it the driver's task ends for ever.
             max_command_buffer_len: 0,

@@ -6,7 +6,7 @@ use fred::error::{Error as DriverError, ErrorKind};
 /// Why a command has no answer, or one that says no.
 ///
 /// It never shows the arguments of a command, neither by `Display` nor by `Debug`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// A layer, or this client (command timeout, deadline, full queue, closed), refused or gave up the command.

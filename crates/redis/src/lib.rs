@@ -9,6 +9,8 @@ mod connection;
 mod error;
 mod future;
 mod keys;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
 mod repeat;
 mod shared;
 mod silence;

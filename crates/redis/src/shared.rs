@@ -29,6 +29,9 @@ use crate::{
 /// How often a repeatable command is sent at most, in all.
 const ATTEMPTS: u32 = 3;
 
+/// How often a command is sent at most, in all, because the node of a cluster that got it sends it elsewhere.
+const DIRECTIONS: u32 = 6;
+
 /// What all clones of a client have in common.
 pub(crate) struct Shared {
     pub(crate) origin: Origin,
@@ -37,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) connections: Box<[Connection]>,
     turn: AtomicUsize,
     command_timeout: Duration,
+    clustered: bool,
     pub(crate) given_up: AtomicU64,
     closed: AtomicBool,
     ended: OnceCell<()>,
@@ -59,6 +63,7 @@ impl Shared {
             pool: Pool::from_clients(clients)?,
             turn: AtomicUsize::new(0),
             command_timeout: config.command_timeout,
+            clustered: driver.server.is_clustered(),
             given_up: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             ended: OnceCell::new(),
@@ -111,21 +116,37 @@ impl Shared {
             return Err(self.origin.reject(Reason::DeadlineExceeded).into());
         }
         let attempts = if command.is_repeatable() { ATTEMPTS } else { 1 };
-        let options = Options { timeout: Some(limit), max_attempts: Some(attempts), ..Options::default() };
         let key = command.key();
-        let (name, args) = command.into_parts();
-        let connection = self.connection();
-        let Some(ticket) = connection.admit(name) else {
-            return Err(self.origin.reject(Reason::Overloaded).into());
-        };
-        let unanswered = Arc::downgrade(&ticket);
-        let command = CustomCommand::new(ticket.into_name(), key, false);
-        match connection.client.with_options(&options).custom_raw(command, args).await {
-            Ok(frame) => {
-                connection.silence.broken();
-                answer(frame)
+        let (name, mut args) = command.into_parts();
+        let start = Instant::now();
+        let (mut left, mut direction) = (limit, 1);
+        loop {
+            let options = Options {
+                timeout: Some(left),
+                max_attempts: Some(attempts),
+                // The driver looks here, and not at what the command itself says.
+                cluster_hash: Some(key.clone()),
+                ..Options::default()
+            };
+            let connection = self.connection();
+            let Some(ticket) = connection.admit(name.clone()) else {
+                return Err(self.origin.reject(Reason::Overloaded).into());
+            };
+            let unanswered = Arc::downgrade(&ticket);
+            let command = CustomCommand::new(ticket.into_name(), key.clone(), false);
+            let args = if self.clustered { args.clone() } else { std::mem::take(&mut args) };
+            let error = match connection.client.with_options(&options).custom_raw(command, args).await {
+                Ok(frame) => {
+                    connection.silence.broken();
+                    return answer(frame);
+                }
+                Err(error) => error,
+            };
+            left = limit.saturating_sub(start.elapsed());
+            if !is_redirection(&error) || direction == DIRECTIONS || left.is_zero() {
+                return Err(self.failure(connection, &unanswered, &error, limited_by_deadline));
             }
-            Err(error) => Err(self.failure(connection, &unanswered, &error, limited_by_deadline)),
+            direction += 1;
         }
     }
 
@@ -195,6 +216,11 @@ impl Drop for Tasks {
             task.abort();
         }
     }
+}
+
+/// A node of a cluster did not carry the command out: it belongs to another, which the driver knows of by now.
+fn is_redirection(error: &DriverError) -> bool {
+    *error.kind() == ErrorKind::Routing && error.details() == "Too many redirections."
 }
 
 fn answer(frame: Resp3Frame) -> Result<Value, Error> {

@@ -15,5 +15,5 @@ mod workspace;
 pub use self::alloc::{Counted, allocations};
 pub use self::postgres::{PostgresServer, TestDatabase};
 pub use self::proxy::{Fault, FaultProxy, Target};
-pub use self::redis::RedisServer;
+pub use self::redis::{RedisCluster, RedisServer};
 pub use self::upstream::{Recorded, Reply, Script, Upstream};

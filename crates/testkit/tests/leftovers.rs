@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use buttress_testkit::{PostgresServer, RedisServer, TestDatabase};
+use buttress_testkit::{PostgresServer, RedisCluster, RedisServer, TestDatabase};
 use tokio_postgres::NoTls;
 
 /// Set for a process that this file starts: where it reports what it has started.
@@ -39,10 +39,12 @@ async fn starts_servers_and_waits() {
     let shared: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let (running, paused) = (RedisServer::start().await, RedisServer::start().await);
     paused.pause();
+    let cluster = RedisCluster::start().await;
 
     let pids = [postgres.pid(), running.pid(), paused.pid()].map(Option::unwrap);
     let process_dir = running.unix_path().ancestors().nth(2).unwrap();
-    let text = format!("{pids:?} {:?}\n{}\n", [backend, shared], process_dir.display());
+    let (sessions, nodes) = ([backend, shared], cluster.pids());
+    let text = format!("{pids:?} {sessions:?} {nodes:?}\n{}\n", process_dir.display());
     let draft = PathBuf::from(&report).with_extension("draft");
     fs::File::create(&draft).unwrap().write_all(text.as_bytes()).unwrap();
     fs::rename(draft, report).unwrap();
@@ -74,7 +76,7 @@ async fn leaves_nothing(mut command: Command, end: impl FnOnce(&mut Child)) {
     let (pids, process_dir) = text.trim_end().split_once('\n').unwrap();
     let pids: Vec<u32> =
         pids.split(|c: char| !c.is_ascii_digit()).filter_map(|pid| pid.parse().ok()).collect();
-    assert_eq!(pids.len(), 5, "{text}");
+    assert_eq!(pids.len(), 11, "{text}");
     end(&mut child);
     child.wait().unwrap();
     until("every server is gone", || pids.iter().all(|pid| !runs(*pid))).await;

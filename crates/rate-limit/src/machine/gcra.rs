@@ -43,7 +43,10 @@ impl Gcra {
     }
 
     #[inline]
-    pub(crate) fn give_back(self, word: u64, units: u32) -> u64 {
-        word.saturating_sub(self.interval.saturating_mul(units.into()))
+    pub(crate) fn give_back(self, word: u64, units: u32, taken: u64, now: u64) -> u64 {
+        let cost = self.interval.saturating_mul(units.into());
+        // As much as has surely not come back by itself: the burst may have been whole all the time.
+        let come_back = if taken == 0 { 0 } else { now.saturating_sub(taken) };
+        word.saturating_sub(cost.saturating_sub(come_back))
     }
 }

@@ -67,6 +67,9 @@ impl Log {
 
     pub(crate) fn give_back(self, stamps: &mut Stamps, units: u32, taken: u64, now: u64) {
         self.forget(stamps, now);
+        if taken > 0 && taken.saturating_add(self.period) <= now {
+            return;
+        }
         let from = stamps.0.partition_point(|at| *at < taken);
         let to = stamps.0.len().min(from + units as usize);
         stamps.0.drain(from..to);

@@ -199,6 +199,36 @@ proptest! {
         }
     }
 
+    /// Given back late, when some of it may have come back by itself, and others have taken since.
+    #[test]
+    fn what_is_given_back_late_makes_no_units(units in 1..20u32, first in arrivals(), second in arrivals()) {
+        for limit in limits(units) {
+            let machine = Machine::new(limit);
+            let (mut state, mut now) = (machine.idle(), START);
+            for (step, n) in &first {
+                now += step;
+                let _ = machine.take(&mut state, *n, now);
+            }
+            now += PERIOD / 3;
+            let mut without = state.clone();
+            if machine.take(&mut state, 1, now).is_err() {
+                continue;
+            }
+            let taken = now;
+            for (step, n) in &second {
+                now += step;
+                // The same calls are let through in both worlds.
+                if machine.available(&without, now) >= *n && machine.take(&mut state, *n, now).is_ok() {
+                    prop_assert!(machine.take(&mut without, *n, now).is_ok());
+                }
+                let mut back = state.clone();
+                machine.give_back(&mut back, 1, taken, now);
+                prop_assert!(machine.available(&back, now) <= machine.available(&without, now), "{:?}", limit);
+                prop_assert!(machine.wait(&back, 50, now) >= machine.wait(&without, 50, now), "{:?}", limit);
+            }
+        }
+    }
+
     #[test]
     fn an_idle_state_says_the_same_as_none(units in 1..20u32, arrivals in arrivals()) {
         for limit in limits(units) {

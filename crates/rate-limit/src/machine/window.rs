@@ -153,7 +153,11 @@ impl Window {
 
     pub(crate) fn give_back(self, parts: &mut Parts, mut units: u32, taken: u64, now: u64) {
         self.advance(parts, self.number(now));
-        for part in self.counted(parts, parts.newest).skip_while(|part| *part < self.number(taken)) {
+        let first = self.number(taken);
+        if taken > 0 && first + u64::from(self.parts) < parts.newest {
+            return;
+        }
+        for part in self.counted(parts, parts.newest).skip_while(|part| *part < first) {
             let counted = &mut parts.taken[self.place(part)];
             let back = units.min(*counted);
             *counted -= back;

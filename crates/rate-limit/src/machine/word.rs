@@ -34,9 +34,9 @@ impl Word {
         }
     }
 
-    pub(crate) fn give_back(self, word: u64, units: u32, taken: u64) -> u64 {
+    pub(crate) fn give_back(self, word: u64, units: u32, taken: u64, now: u64) -> u64 {
         match self {
-            Self::Gcra(gcra) => gcra.give_back(word, units),
+            Self::Gcra(gcra) => gcra.give_back(word, units, taken, now),
             Self::Fixed(fixed) => fixed.give_back(word, units, taken),
         }
     }

@@ -22,7 +22,7 @@ fn window(units: u32) -> Shared {
 }
 
 fn available(shared: &Shared, now: u64) -> u32 {
-    shared.settled(now, |window, parts| window.available(parts, now))
+    shared.look(|window, parts| window.available(parts, now))
 }
 
 #[test]
@@ -55,6 +55,25 @@ fn loom_units_given_back_are_not_lost_to_who_takes_meanwhile() {
         let taken = u32::from(thread.join().unwrap());
         assert_eq!(available(&shared, START + 300), 1 - taken);
         assert_eq!(available(&shared, START + PERIOD + 260), 2 - taken);
+    });
+}
+
+#[test]
+fn loom_what_is_published_of_a_refusal_hides_no_unit_that_came_back() {
+    check(|| {
+        let shared = Arc::new(window(1));
+        assert!(shared.take(1, START).is_ok());
+        let other = Arc::clone(&shared);
+        // One is refused and publishes until when, while the unit comes back.
+        let thread = thread::spawn(move || other.take(1, START + 1));
+        shared.give_back(1, START, START + 1);
+        match thread.join().unwrap() {
+            Ok(()) => assert!(shared.take(1, START + 2).is_err()),
+            Err(wait) => {
+                assert!(wait.is_some_and(|wait| wait > PERIOD / 2));
+                assert_eq!(shared.take(1, START + 2), Ok(()));
+            }
+        }
     });
 }
 

@@ -17,17 +17,24 @@ proptest! {
             Limit::gcra(rate, units).unwrap(),
         ] {
             let (meter, machine) = (Meter::new(limit), Machine::new(limit));
-            let (mut state, mut now) = (machine.idle(), START);
+            let (mut state, mut now, mut taken_before) = (machine.idle(), START, Vec::new());
             for (step, n, back) in &steps {
                 now += step;
                 let taken = machine.take(&mut state, *n, now);
                 prop_assert_eq!(meter.take(*n, now, now), taken);
-                if taken.is_ok() && *back {
-                    machine.give_back(&mut state, *n, now, now);
-                    meter.give_back(*n, now, now);
+                if taken.is_ok() {
+                    taken_before.push((*n, now));
+                }
+                if *back && let Some((n, at)) = taken_before.pop() {
+                    machine.give_back(&mut state, n, at, now);
+                    meter.give_back(n, at, now);
                 }
                 prop_assert_eq!(meter.available(now), machine.available(&state, now));
-                prop_assert_eq!(meter.wait(7, now), machine.wait(&state, 7, now));
+                for queue in [1, 7] {
+                    prop_assert_eq!(meter.wait(queue, now), machine.wait(&state, queue, now));
+                    // What is to come is looked at, and changes nothing.
+                    prop_assert_eq!(meter.wait(queue, now + 700_000), machine.wait(&state, queue, now + 700_000));
+                }
                 prop_assert_eq!(meter.idle_after(now), machine.idle_after(&state, now));
             }
         }

@@ -1,0 +1,609 @@
+//! What a cluster-wide limit owes to its caller, to the service inside and to its store.
+#![cfg(feature = "cluster")]
+
+mod cluster_support;
+
+use std::{
+    future::poll_fn,
+    net::IpAddr,
+    pin::pin,
+    sync::atomic::Ordering::SeqCst,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use buttress_core::{Deadline, Metric, Observe, Reason, Rejectable, Rejected, Value};
+use buttress_rate_limit::{
+    Limit, Rate,
+    cluster::{Ask, ClusterLayer, ClusterLimiter, MemoryStore, Store, Subject, WhenAway},
+};
+use buttress_testkit::{
+    allocations,
+    probe::{self, Backend, BoxError},
+};
+use cluster_support::{Fault, FaultyStore, MS};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::{Instant, advance, sleep, timeout},
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn per_second(units: u32) -> Limit {
+    Limit::from(Rate::per_second(units))
+}
+
+fn exact(name: &str, units: u32, store: &FaultyStore) -> ClusterLimiter {
+    ClusterLayer::builder(name, per_second(units), store.clone()).build().limiter()
+}
+
+fn leased(name: &str, units: u32, store: &FaultyStore) -> ClusterLimiter {
+    ClusterLayer::builder(name, per_second(units), store.clone()).leased().build().limiter()
+}
+
+/// So many calls at once; those that were admitted, and why the others were not.
+async fn burst(limiter: &ClusterLimiter, calls: usize) -> (usize, Vec<Rejected>) {
+    let mut set = JoinSet::new();
+    for _ in 0..calls {
+        let limiter = limiter.clone();
+        set.spawn(async move { limiter.acquire(1).await });
+    }
+    let (admitted, refused): (Vec<_>, Vec<_>) = set.join_all().await.into_iter().partition(Result::is_ok);
+    (admitted.len(), refused.into_iter().map(Result::unwrap_err).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn exact_is_exact_and_goes_together() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    let (one, two) = (exact("exact", 100, &store), exact("exact", 100, &store));
+    let (first, second) = tokio::join!(burst(&one, 90), burst(&two, 90));
+    assert_eq!(first.0 + second.0, 100);
+    for refused in first.1.iter().chain(&second.1) {
+        assert_eq!((refused.reason(), refused.sent()), (Reason::RateLimited, false));
+        let after = refused.retry_after().expect("it is known");
+        assert!((900 * MS..=1_010 * MS).contains(&after), "{after:?}");
+    }
+    assert!(store.round_trips() <= 6, "{}", store.round_trips());
+    let after = second.1.last().unwrap().retry_after().unwrap();
+    sleep(after).await;
+    assert_eq!(burst(&one, 1).await.0, 1, "it is true");
+}
+
+/// An idle worker sends at once; what comes during a round trip goes with the next.
+#[tokio::test(start_paused = true)]
+async fn an_idle_limiter_asks_at_once_and_a_busy_one_gathers() {
+    let store = FaultyStore::new();
+    store.set_latency(5 * MS);
+    let limiter = exact("gathers", 1_000, &store);
+    let start = Instant::now();
+    let first = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.acquire(1).await }
+    });
+    sleep(MS).await;
+    assert_eq!(burst(&limiter, 100).await.0, 100);
+    assert!(start.elapsed() <= 21 * MS, "{:?}", start.elapsed());
+    assert!(first.await.unwrap().is_ok());
+    assert_eq!((store.round_trips(), store.control().asks.load(SeqCst)), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn units_that_can_never_be_are_refused_without_asking() {
+    let store = FaultyStore::new();
+    for limiter in [exact("never", 10, &store), leased("never", 10, &store)] {
+        let refused = limiter.acquire(11).await.unwrap_err();
+        assert_eq!((refused.reason(), refused.retry_after()), (Reason::RateLimited, None));
+        limiter.acquire(0).await.unwrap();
+    }
+    assert_eq!(store.round_trips(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_of_several_limits_hold() {
+    for is_leased in [false, true] {
+        let builder = ClusterLayer::builder("several", per_second(10), FaultyStore::new())
+            .and(Limit::from(Rate::per_minute(25)));
+        let limiter = if is_leased { builder.leased() } else { builder }.build().limiter();
+        let mut admitted = 0;
+        for _ in 0..3_000 {
+            admitted += usize::from(limiter.acquire(1).await.is_ok());
+            advance(10 * MS).await;
+        }
+        assert_eq!(admitted, 25);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_have_weights_and_keys() {
+    for is_leased in [false, true] {
+        let builder = ClusterLayer::builder("weights", per_second(10), FaultyStore::new())
+            .weight(|request: &(IpAddr, u32)| request.1)
+            .keyed(|request: &(IpAddr, u32)| request.0);
+        let layer = if is_leased { builder.leased() } else { builder }.build();
+        let mut service =
+            layer.layer(service_fn(async |request: (IpAddr, u32)| Ok::<_, BoxError>(request.1)));
+        let (a, b): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
+        let mut call = async |request| service.ready().await.unwrap().call(request).await;
+        assert_eq!(call((a, 7)).await.unwrap(), 7);
+        let error = call((a, 4)).await.unwrap_err();
+        assert_eq!(error.rejected().unwrap().reason(), Reason::RateLimited);
+        assert_eq!(call((a, 3)).await.unwrap(), 3, "a smaller one fits");
+        assert_eq!(call((b, 10)).await.unwrap(), 10, "another key");
+        assert!(layer.limiter().acquire_for(&"10.0.0.1", 1).await.is_err(), "the same key, as a text");
+        layer.limiter().acquire(10).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_decides_without_the_store() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    let limiter = leased("leases", 10_000, &store);
+    let mut at_once = 0;
+    for _ in 0..1_000 {
+        for _ in 0..4 {
+            let mut call = pin!(limiter.acquire(1));
+            if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+                result.unwrap();
+                at_once += 1;
+            } else {
+                call.await.unwrap();
+            }
+        }
+        sleep(MS).await;
+    }
+    assert!(at_once > 3_900, "{at_once}");
+    assert!(store.round_trips() < 60, "{}", store.round_trips());
+    let snapshot = limiter.snapshot();
+    assert_eq!((snapshot.nodes, snapshot.store_is_away, snapshot.waiting), (1, false, 0));
+    assert!(snapshot.from_leases >= at_once && snapshot.leased > 0, "{snapshot:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_be_used_up_is_refused_at_once() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    let limiter = leased("used-up", 100, &store);
+    while limiter.acquire(1).await.is_ok() {}
+    let trips = store.round_trips();
+    let refused = allocations(|| {
+        for _ in 0..1_000 {
+            let mut call = pin!(limiter.acquire(1));
+            let poll = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Err(refused)) = poll else { panic!("it is known: {poll:?}") };
+            assert!(refused.retry_after().is_some_and(|after| after <= SECOND + 20 * MS));
+        }
+    });
+    assert_eq!((refused.count, store.round_trips()), (0, trips));
+    assert!(limiter.snapshot().refused_locally >= 1_000);
+    let after = limiter.acquire(1).await.unwrap_err().retry_after().unwrap();
+    sleep(after).await;
+    limiter.acquire(1).await.expect("it is true");
+}
+
+/// A decision of a lease allocates nothing, as a service and without one.
+#[tokio::test(start_paused = true)]
+async fn a_local_decision_allocates_nothing() {
+    let layer = ClusterLayer::builder("free", per_second(100_000), FaultyStore::new()).leased().build();
+    let limiter = layer.limiter();
+    for _ in 0..200 {
+        for _ in 0..50 {
+            limiter.acquire(1).await.unwrap();
+        }
+        sleep(MS).await;
+    }
+    let mut service = layer.layer(service_fn(|n: u32| std::future::ready(Ok::<_, Rejected>(n))));
+    let mut context = Context::from_waker(Waker::noop());
+    let counted = allocations(|| {
+        for _ in 0..20 {
+            assert!(service.poll_ready(&mut context).is_ready());
+            assert!(pin!(service.call(1)).poll(&mut context).is_ready());
+        }
+    });
+    assert_eq!(counted.count, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_quiet_node_has_left_goes_back() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    let limiter = leased("quiet", 1_000, &store);
+    for _ in 0..200 {
+        limiter.acquire(1).await.unwrap();
+        sleep(MS).await;
+    }
+    assert!(limiter.snapshot().leased > 0);
+    store.watch();
+    sleep(200 * MS).await;
+    assert_eq!(limiter.snapshot().leased, 0);
+    let seen = store.seen();
+    assert!(seen.iter().map(|ask| ask.returned).sum::<u32>() > 0);
+    // Nobody calls, nothing is asked.
+    sleep(10 * SECOND).await;
+    assert!(store.seen().is_empty());
+    // All of the limit is there for another.
+    let other = exact("quiet", 1_000, &store);
+    assert_eq!(burst(&other, 1_000).await.0, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_gives_back_and_says_goodbye() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let limiter = leased("goodbye", 1_000, &store);
+    for _ in 0..200 {
+        limiter.acquire(1).await.unwrap();
+        sleep(MS).await;
+    }
+    let left = limiter.snapshot().leased;
+    assert!(left > 0);
+    store.watch();
+    let other = limiter.clone();
+    drop(limiter);
+    sleep(MS).await;
+    assert_eq!(tasks(), before + 1, "there is another handle");
+    drop(other);
+    sleep(10 * MS).await;
+    let seen = store.seen();
+    assert_eq!(seen.iter().map(|ask| ask.returned).sum::<u32>(), left);
+    assert!(seen.last().unwrap().node.unwrap().lease.is_zero());
+    assert_eq!(tasks(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_leaves_takes_nothing() {
+    for is_leased in [false, true] {
+        let store = FaultyStore::new();
+        store.set_latency(5 * MS);
+        let limiter = if is_leased { leased("leaves", 10, &store) } else { exact("leaves", 10, &store) };
+        let poll = |call: std::pin::Pin<&mut dyn Future<Output = Result<(), Rejected>>>| {
+            assert!(call.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        };
+        // Before it was sent.
+        {
+            let mut call = pin!(limiter.acquire(10));
+            poll(call.as_mut());
+        }
+        sleep(20 * MS).await;
+        assert_eq!(store.round_trips(), 0);
+        // On the way.
+        {
+            let mut call = pin!(limiter.acquire(10));
+            poll(call.as_mut());
+            sleep(2 * MS).await;
+            assert_eq!((store.round_trips(), limiter.snapshot().waiting), (1, 1));
+        }
+        assert_eq!(limiter.snapshot().waiting, 0);
+        sleep(30 * MS).await;
+        limiter.acquire(10).await.expect("they came back");
+        sleep(2 * SECOND).await;
+        // When the answer is there, and he has not looked.
+        {
+            let mut call = pin!(limiter.acquire(10));
+            poll(call.as_mut());
+            sleep(15 * MS).await;
+        }
+        sleep(30 * MS).await;
+        limiter.acquire(10).await.expect("they came back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_contract_of_a_layer() {
+    for is_leased in [false, true] {
+        let layer = |units| {
+            let store = FaultyStore::new();
+            store.set_latency(MS);
+            let builder = ClusterLayer::builder("contract", per_second(units), store);
+            if is_leased { builder.leased() } else { builder }.build()
+        };
+        probe::calls_only_ready(layer(100)).await;
+        probe::releases_readiness(layer(100)).await;
+        probe::survives_panic(layer(100)).await;
+        let cancelled = layer(1_000);
+        let limiter = cancelled.limiter();
+        let nobody_waits = |_: &Backend| assert_eq!(limiter.snapshot().waiting, 0);
+        probe::cancel_everywhere(cancelled, |_| {}, nobody_waits).await;
+        probe::clones_share(
+            || layer(2),
+            async |mut first, mut second, _| {
+                first.ready().await.unwrap().call(1).await.unwrap();
+                second.ready().await.unwrap().call(1).await.unwrap();
+                let refused = second.ready().await.unwrap().call(1).await.unwrap_err();
+                assert_eq!(refused.rejected().unwrap().reason(), Reason::RateLimited);
+            },
+        )
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_wait_for_the_backend() {
+    let layer = ClusterLayer::builder("unready", per_second(5), FaultyStore::new()).leased().build();
+    let limiter = layer.limiter();
+    while limiter.acquire(1).await.is_ok() {}
+    let backend = Backend::new();
+    backend.ready_after(1_000);
+    let mut service = layer.layer(backend.service::<BoxError>());
+    let refused = timeout(MS, async { service.ready().await.unwrap().call(1).await }).await.unwrap();
+    assert_eq!(refused.unwrap_err().rejected().unwrap().reason(), Reason::RateLimited);
+    // Found shut when it was polled, open when it is called: then the service is waited for.
+    backend.ready_after(3);
+    poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
+    sleep(1_100 * MS).await;
+    assert_eq!(service.call(7).await.unwrap(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_the_wait() {
+    for is_leased in [false, true] {
+        let store = FaultyStore::new();
+        store.set(Fault::BlackHole);
+        let limiter = if is_leased { leased("deadline", 10, &store) } else { exact("deadline", 10, &store) };
+        let start = Instant::now();
+        let refused = Deadline::at(start + 20 * MS).scope(limiter.acquire(1)).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::DeadlineExceeded);
+        assert_eq!(start.elapsed(), 20 * MS);
+        let refused = Deadline::at(start).scope(limiter.acquire(1)).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::DeadlineExceeded);
+        assert_eq!(start.elapsed(), 20 * MS, "at once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_beyond_the_bound_are_asked_for_call_by_call() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    let layer = ClusterLayer::builder("keys", per_second(1_000), store.clone()).leased().capacity(16).build();
+    let limiter = layer.limiter();
+    // Busy ones, with leases.
+    let busy: Vec<_> = (0..64)
+        .map(|key| {
+            let limiter = limiter.clone();
+            tokio::spawn(async move {
+                for _ in 0..300 {
+                    limiter.acquire_for(&key, 1).await.unwrap();
+                    sleep(MS).await;
+                }
+            })
+        })
+        .collect();
+    sleep(250 * MS).await;
+    assert!(limiter.snapshot().keys <= 16);
+    for busy in busy {
+        busy.await.unwrap();
+    }
+    for key in 0..10_000 {
+        limiter.acquire_for(&format_args!("random-{key}"), 1).await.unwrap();
+    }
+    assert!(limiter.snapshot().keys <= 16);
+    sleep(5 * SECOND).await;
+    assert_eq!(limiter.snapshot().keys, 0, "idle ones are forgotten");
+    // What they had left went back.
+    for _ in 0..1_000 {
+        limiter.acquire_for(&0, 1).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_figures_can_be_observed() {
+    let store = FaultyStore::new();
+    let limiter = leased("observed", 2, &store);
+    while limiter.acquire(1).await.is_ok() {}
+    let mut seen = Vec::new();
+    limiter.observe(&mut |metric| seen.push(metric));
+    assert_eq!(limiter.origin().name(), "observed");
+    assert!(seen.contains(&Metric::new("nodes", Value::Gauge(1.0))));
+    assert!(seen.contains(&Metric::new("round_trips", Value::Counter(store.round_trips()))));
+    let refused = Metric::new("rejections", Value::Counter(1)).with_label("reason", "rate_limited");
+    assert!(seen.contains(&refused), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_memory_store_decides_as_a_whole() {
+    let store = MemoryStore::new();
+    let limits = [per_second(10), Limit::from(Rate::per_minute(15))];
+    let ask = |units| Ask::exactly(Subject::of("whole".into()), limits.into(), units);
+    let take = async |ask: Ask| store.take(vec![ask]).await.pop().unwrap().unwrap();
+    assert_eq!(take(ask(8)).await.units, 8);
+    let none = take(ask(3)).await;
+    assert_eq!((none.units, none.remaining), (0, 2));
+    assert!(none.retry_after.is_some_and(|after| after <= 1_010 * MS));
+    let mut some = ask(1);
+    some.most = 100;
+    assert_eq!(take(some.clone()).await.units, 2);
+    sleep(1_100 * MS).await;
+    some.returned = 4;
+    assert_eq!(take(some).await.units, 9, "fifteen, less ten, and four given back");
+    assert_eq!(take(ask(11)).await.retry_after, None);
+    // Nobody is counted who did not say that he is there.
+    assert_eq!(take(ask(0)).await.nodes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_decides_while_the_store_is_away() {
+    let faults = [
+        Fault::Fails,
+        Fault::Hangs,
+        Fault::BlackHole,
+        Fault::Panics,
+        Fault::PanicsAtOnce,
+        Fault::Overgenerous,
+        Fault::Forgetful,
+    ];
+    for fault in faults {
+        for policy in [WhenAway::LocalShare, WhenAway::FailOpen, WhenAway::FailClosed] {
+            for is_leased in [false, true] {
+                let what = format!("{fault:?} {policy:?} leased: {is_leased}");
+                let store = FaultyStore::new();
+                store.set_latency(MS);
+                let builder = ClusterLayer::builder("away", per_second(100), store.clone()).when_away(policy);
+                let limiter = if is_leased { builder.leased() } else { builder }.build().limiter();
+                limiter.acquire(1).await.unwrap();
+                store.set(fault);
+                sleep(2 * SECOND).await;
+                let start = Instant::now();
+                let mut admitted = 0;
+                for call in 0..300 {
+                    let begin = Instant::now();
+                    let result = limiter.acquire(1).await;
+                    let waited = begin.elapsed();
+                    assert!(waited <= if call == 0 { 51 * MS } else { Duration::ZERO }, "{what}: {waited:?}");
+                    match (policy, result) {
+                        (WhenAway::LocalShare, Err(refused)) => {
+                            assert_eq!(refused.reason(), Reason::RateLimited, "{what}");
+                            assert!(refused.retry_after().is_some(), "{what}");
+                        }
+                        (WhenAway::FailClosed, Err(refused)) => {
+                            assert_eq!(refused.reason(), Reason::Overloaded, "{what}");
+                            assert!(refused.retry_after().is_some(), "{what}");
+                        }
+                        (_, Ok(())) => admitted += 1,
+                        (_, Err(refused)) => panic!("{what}: {refused}"),
+                    }
+                }
+                let expected = match policy {
+                    WhenAway::LocalShare => 100,
+                    WhenAway::FailClosed => 0,
+                    _ => 300,
+                };
+                assert_eq!(admitted, expected, "{what}");
+                assert!(limiter.snapshot().store_is_away, "{what}");
+                // One attempt at a time, and not too often.
+                let trips = store.round_trips();
+                while start.elapsed() < 20 * SECOND {
+                    let _ = limiter.acquire(1).await;
+                    sleep(MS).await;
+                }
+                let trips = store.round_trips() - trips;
+                assert!(fault == Fault::PanicsAtOnce || (15..60).contains(&trips), "{what}: {trips}");
+                store.set(Fault::None);
+                sleep(1_060 * MS).await;
+                let _ = limiter.acquire(1).await;
+                sleep(5 * MS).await;
+                assert!(!limiter.snapshot().store_is_away, "{what}");
+                assert_eq!(limiter.snapshot().absences, 1, "{what}");
+                sleep(2 * SECOND).await;
+                limiter.acquire(1).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Nobody calls: the store is left alone, and whoever calls next does not wait.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_not_asked_for_nobody() {
+    let store = FaultyStore::new();
+    store.set(Fault::Fails);
+    let limiter = leased("nobody", 100, &store);
+    limiter.acquire(1).await.unwrap();
+    sleep(5 * SECOND).await;
+    let trips = store.round_trips();
+    sleep(60 * SECOND).await;
+    assert_eq!(store.round_trips(), trips);
+    store.set(Fault::None);
+    let start = Instant::now();
+    limiter.acquire(1).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    sleep(MS).await;
+    assert!(!limiter.snapshot().store_is_away);
+}
+
+/// While the store is away each node holds its part; what it admitted is told when the store is back.
+#[tokio::test(start_paused = true)]
+async fn a_partition_admits_no_more_than_the_limit_and_what_was_given() {
+    for is_leased in [false, true] {
+        let stores: Vec<_> = {
+            let store = FaultyStore::new();
+            (0..4).map(|_| store.another()).collect()
+        };
+        let nodes: Vec<_> = stores
+            .iter()
+            .map(|store| if is_leased { leased("parted", 400, store) } else { exact("parted", 400, store) })
+            .collect();
+        let record = cluster_support::Record::new();
+        let run = async |time: Duration| {
+            let start = Instant::now();
+            while start.elapsed() < time {
+                nodes.iter().for_each(|node| record.call(node, 1));
+                sleep(MS).await;
+            }
+        };
+        run(3 * SECOND).await;
+        stores.iter().for_each(|store| store.set(Fault::Fails));
+        run(3 * SECOND).await;
+        assert!(nodes.iter().all(|node| node.snapshot().store_is_away));
+        stores.iter().for_each(|store| store.set(Fault::None));
+        run(4 * SECOND).await;
+        assert!(nodes.iter().all(|node| !node.snapshot().store_is_away));
+        // Nodes with equal demand have had their part, or nearly so, of what the store gave when it goes away.
+        let (worst, at) = record.worst_within(SECOND, 0, 5_000);
+        assert!(worst <= 400 + 400 / 4, "{worst} at {at}");
+        // They come back one after the other: the first finds the store idle, while the others hold to their parts.
+        let (worst, at) = record.worst(SECOND);
+        assert!(worst <= 2 * 400 + 400 / 16, "{worst} at {at}");
+        assert!(record.admitted() >= 3_600, "{}", record.admitted());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_ask_that_fails_concerns_itself_alone() {
+    let store = FaultyStore::new();
+    store.set_latency(MS);
+    store.control().fails_some.store(true, SeqCst);
+    let limiter = ClusterLayer::builder("some", per_second(10), store.clone())
+        .when_away(WhenAway::FailClosed)
+        .build()
+        .limiter();
+    let (good, bad) = tokio::join!(limiter.acquire_for(&"good", 1), limiter.acquire_for(&"bad-x", 1));
+    good.unwrap();
+    assert_eq!(bad.unwrap_err().reason(), Reason::Overloaded);
+    assert!(!limiter.snapshot().store_is_away);
+}
+
+#[test]
+fn it_outlives_the_runtime_of_its_worker() {
+    let store = FaultyStore::new();
+    let limiter = leased("runtimes", 1_000, &store);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for _ in 0..3 {
+        runtime().block_on(async { assert_eq!(burst(&limiter, 10).await.0, 10) });
+    }
+    assert!(!limiter.snapshot().store_is_away);
+
+    // One that is there, but that nobody drives.
+    let idle = runtime();
+    idle.block_on(async { limiter.acquire(1).await.unwrap() });
+    let exact = exact("runtimes", 1_000, &store);
+    idle.block_on(async { exact.acquire(1).await.unwrap() });
+    runtime().block_on(async {
+        exact.acquire(1).await.unwrap();
+        let trips = store.round_trips();
+        for _ in 0..3 {
+            exact.acquire(1).await.unwrap();
+        }
+        // And one to tell of the call that was decided without the store.
+        assert!((3..=4).contains(&(store.round_trips() - trips)), "there is another worker");
+    });
+    drop(idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_never_polled_leaves_nothing_behind() {
+    let store = FaultyStore::new();
+    let layer = ClusterLayer::builder("unpolled", per_second(3), store.clone()).build();
+    let mut service = layer.layer(service_fn(async |n: u32| Ok::<_, Rejected>(n)));
+    for _ in 0..20 {
+        drop(service.ready().await.unwrap().call(1));
+        yield_now().await;
+    }
+    sleep(5 * MS).await;
+    for _ in 0..3 {
+        assert_eq!(service.ready().await.unwrap().call(1).await.unwrap(), 1);
+    }
+    assert!(service.ready().await.unwrap().call(1).await.is_err());
+}
