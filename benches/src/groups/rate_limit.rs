@@ -1,10 +1,13 @@
 //! Limits that are never reached, one for all calls and one for each of many keys.
 
-use std::{future::ready, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{future::ready, num::NonZeroU32, sync::Arc, thread, time::Duration};
 
-use buttress_rate_limit::{Limit, Rate as OurRate, RateLimitLayer};
+use buttress_rate_limit::{
+    Limit, Rate as OurRate, RateLimitLayer,
+    cluster::{ClusterLayer, MemoryStore},
+};
 use governor::{Quota, RateLimiter};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::oneshot};
 use tower::{
     BoxError, Layer, Service,
     limit::{RateLimit, rate::Rate},
@@ -67,6 +70,29 @@ fn buttress_keyed<const KEYS: u32>(_: &Runtime) -> Box<dyn Body> {
     shared(layer.layer(HEALTHY))
 }
 
+/// Decides on leases, which a task takes from the store meanwhile: on a thread of its own, as the one that is measured runs
+/// nothing else, to the end of the program.
+fn buttress_leased(_: &Runtime) -> Box<dyn Body> {
+    let rate = OurRate::per_second(UNREACHED);
+    let layer = ClusterLayer::builder("leased", rate, MemoryStore::new()).leased().build();
+    let limiter = layer.limiter();
+    let (ready, is_ready) = oneshot::channel();
+    thread::spawn(move || {
+        let runtime = crate::body::runtime().expect("the system has room for a runtime");
+        runtime.block_on(async {
+            // A node that is new has small leases for the first life of one.
+            for _ in 0..100 {
+                limiter.acquire(1).await.expect("the limit is not reached");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let _ = ready.send(());
+            std::future::pending::<()>().await;
+        });
+    });
+    is_ready.blocking_recv().expect("it gets its leases");
+    shared(layer.layer(HEALTHY))
+}
+
 /// All keys are there when it is measured.
 fn governor_keyed<const KEYS: u32>(_: &Runtime) -> Box<dyn Body> {
     let limiter = Arc::new(RateLimiter::dashmap(unreached()));
@@ -99,6 +125,7 @@ pub(crate) fn rows() -> Vec<Row> {
             let rate = OurRate::try_new(Limit::LONGEST_LOG, Duration::from_millis(5));
             buttress(Limit::sliding_log(rate.expect("the rate is valid")).expect("the log is not too long"))
         }),
+        row("buttress leased", buttress_leased),
         row("buttress keyed 10k", buttress_keyed::<FEW_KEYS>).filled_with(FEW_KEYS),
         row("buttress keyed 1m", buttress_keyed::<MANY_KEYS>).filled_with(MANY_KEYS),
         row("governor direct", |_| {

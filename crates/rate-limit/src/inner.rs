@@ -84,7 +84,8 @@ impl Inner {
     }
 
     /// Takes units where nobody waits.
-    #[inline]
+    // Inlined as far as a limit of all calls goes, which is a few instructions: else most of the time is spent on the way.
+    #[inline(always)]
     pub(crate) fn take_all(&self, whose: Whose, units: u32, now: u64) -> Result<(), Wait> {
         match whose {
             None => self.take_whole(units, now, now),
@@ -92,10 +93,24 @@ impl Inner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_both(&self, whose: Whose, units: u32, now: u64) -> Result<(), Wait> {
-        let refused = match self.take(whose, units, now, now) {
-            Ok(()) if self.meters.is_empty() => return Ok(()),
+        match self.take(whose, units, now, now) {
+            Ok(()) if self.meters.is_empty() => Ok(()),
+            taken => self.take_whole_too(taken, whose, units, now),
+        }
+    }
+
+    /// After the key's units: takes those of all, or says how long both will take.
+    #[inline(never)]
+    fn take_whole_too(
+        &self,
+        taken: Result<(), Wait>,
+        whose: Whose,
+        units: u32,
+        now: u64,
+    ) -> Result<(), Wait> {
+        let refused = match taken {
             Ok(()) => match self.take_whole(units, now, now) {
                 Ok(()) => return Ok(()),
                 Err(wait) => {
@@ -108,7 +123,7 @@ impl Inner {
         Err(refused.filter(|_| units <= self.most))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_whole(&self, units: u32, since: u64, now: u64) -> Result<(), Wait> {
         match &*self.meters {
             [meter] => meter.take(units, since, now),

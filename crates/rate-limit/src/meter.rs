@@ -28,7 +28,7 @@ impl Meter {
     }
 
     /// Takes units, or says when they will be there. Who has waited tells since when.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, units: u32, since: u64, now: u64) -> Result<(), Wait> {
         match self {
             Self::Word(machine, word) => update(word, |word| machine.take(word, units, since, now)),

@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use crate::{
     Everybody, Keyed, One, Reject, ResponseFuture, Weigh, WhenLimited, clock, inner::Inner,
-    machine::Wait as Refusal, places::Whose, when_limited::Entered,
+    when_limited::Entered,
 };
 
 /// A service behind rate limits: made by [`RateLimitLayer`](crate::RateLimitLayer) and
@@ -81,33 +81,12 @@ where
                 Err(wait) => refused = Some(wait),
             }
         }
-        self.call_without_units_at_hand(whose, units, refused, request)
-    }
-}
-
-impl<S, Q, W, K> RateLimit<S, Q, W, K> {
-    // Out of line, so that the way of a call that finds its units is short enough to be inlined: then its future is written
-    // where it is polled, and not copied there.
-    #[inline(never)]
-    fn call_without_units_at_hand<Req>(
-        &mut self,
-        whose: Whose,
-        units: u32,
-        refused: Option<Refusal>,
-        request: Req,
-    ) -> ResponseFuture<S::Future, Q::Waiting>
-    where
-        S: Service<Req>,
-        Q: WhenLimited<S, Req>,
-    {
-        if self.refuses {
+        let entered = if self.refuses {
             self.refuses = false;
-            return ResponseFuture::refused(self.limits.reject(self.limits.refusal(whose, units)));
-        }
-        match self.when_limited.enter(&self.limits, whose, units, refused, &mut self.inner, request) {
-            Entered::Through(request) => ResponseFuture::running(self.inner.call(request)),
-            Entered::Waiting(waiting) => ResponseFuture::waiting(waiting),
-            Entered::Refused(rejected) => ResponseFuture::refused(rejected),
-        }
+            Entered::Refused(self.limits.reject(self.limits.refusal(whose, units)))
+        } else {
+            self.when_limited.enter(&self.limits, whose, units, refused, &mut self.inner, request)
+        };
+        ResponseFuture::of(entered, |request| self.inner.call(request))
     }
 }

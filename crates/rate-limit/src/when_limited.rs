@@ -71,6 +71,7 @@ impl<S: Service<Req>, Req> WhenLimited<S, Req> for Reject {
 
     const REFUSES: bool = true;
 
+    #[inline(never)]
     fn enter(
         &self,
         inner: &Arc<Inner>,
@@ -111,6 +112,7 @@ impl<S: Service<Req> + Clone, Req> WhenLimited<S, Req> for Wait {
 
     const REFUSES: bool = false;
 
+    #[inline(never)]
     fn enter(
         &self,
         inner: &Arc<Inner>,

@@ -113,7 +113,8 @@ fn deny(checks: &[&str]) -> Result<(), Failure> {
 /// dependency's build, and would otherwise throw the ordinary ones away.
 fn model_check(package: &str) -> Result<(), Failure> {
     let models = || {
-        let mut models = cargo(["test", "--package", package, "--lib", "--release", "loom_"]);
+        let mut models =
+            cargo(["test", "--package", package, "--lib", "--release", "--all-features", "loom_"]);
         models
             .env("RUSTFLAGS", extended("RUSTFLAGS", "--cfg buttress_loom"))
             .env("CARGO_TARGET_DIR", target().join("loom"));
