@@ -1,5 +1,6 @@
 use std::{
     collections::VecDeque,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -44,12 +45,17 @@ pub(crate) struct Slow {
     pub(crate) lease: Lease,
     /// To be given back with the next ask.
     pub(crate) returned: u32,
+    /// When the oldest of them were granted, at the earliest.
+    granted: u64,
+    /// What the greatest call needs that did not wait and found nothing at hand, and since when there is one.
+    wished: u32,
+    wished_at: u64,
     /// It is on the list of those to be looked at.
     pub(crate) is_rung: bool,
     /// The worker that has asked for it, by its number, and whose answer is not there.
     pub(crate) asked_by: Option<u64>,
-    /// When it will be looked at.
-    pub(crate) look_at: Option<u64>,
+    /// When it will be looked at, after the number of the worker that will.
+    pub(crate) look_at: Option<(u64, u64)>,
     /// What lay in the purse when it was last counted.
     had: u32,
     /// Units refused, when it was last counted.
@@ -87,7 +93,7 @@ impl Desk {
         local
     }
 
-    fn count_refused(&self, units: u64) {
+    pub(crate) fn count_refused(&self, units: u64) {
         let (thread, last) = (thread_number(), self.refused.len() - 1);
         let count = &self.refused[thread.min(last)].0;
         if thread < last {
@@ -140,6 +146,37 @@ impl Slow {
         units
     }
 
+    /// Has units given back that were granted then or later.
+    pub(crate) fn give_back(&mut self, units: u32, granted: u64) {
+        if units > 0 {
+            self.granted = if self.returned == 0 { granted } else { granted.min(self.granted) };
+            self.returned = self.returned.saturating_add(units);
+        }
+    }
+
+    /// Has all units given back that are at hand; they have to be counted before.
+    pub(crate) fn give_back_all(&mut self, desk: &Desk, plan: &Plan) {
+        let units = self.empty(desk);
+        self.give_back(units, self.lease.until.saturating_sub(plan.life));
+    }
+
+    /// What can be given back, of grants since that time at the earliest. What may have ceased to count at the store is
+    /// dropped: it would free units that others have used since.
+    pub(crate) fn take_returned(&mut self, plan: &Plan, since: u64, now: u64) -> u32 {
+        let units = mem::take(&mut self.returned);
+        let counts = self.granted >= since && now.saturating_sub(self.granted) < plan.returnable;
+        if counts { units } else { 0 }
+    }
+
+    /// Somebody who does not wait would have taken so many. Says since when there is somebody.
+    pub(crate) fn wish(&mut self, units: u32, now: u64) -> u64 {
+        if self.wished == 0 {
+            self.wished_at = now;
+        }
+        self.wished = self.wished.max(units);
+        self.wished_at
+    }
+
     pub(crate) fn put(&mut self, desk: &Desk, units: u32, until: u64) {
         if units > 0 {
             desk.purse.put(units, until);
@@ -182,12 +219,16 @@ impl Slow {
         }
     }
 
-    /// Those who wait and have not gone away.
-    pub(crate) fn queue(&mut self) -> Waiting {
+    /// Those who wait and have not gone away, and what was wished for behind them, if it is neither at hand nor refused.
+    pub(crate) fn queue(&mut self, desk: &Desk, now: u64) -> Waiting {
         self.waiting.retain(|waiter| !waiter.verdict.is_closed());
+        let wished = mem::take(&mut self.wished);
+        let is_open = wished > desk.purse.left(now) && desk.purse.refusal(wished, now).is_none();
+        let wished = if is_open { wished } else { 0 };
+        let waiting: u64 = self.waiting.iter().map(|waiter| u64::from(waiter.units)).sum();
         Waiting {
-            first: self.waiting.front().map_or(0, |waiter| waiter.units),
-            total: self.waiting.iter().map(|waiter| u64::from(waiter.units)).sum(),
+            first: self.waiting.front().map_or(wished, |waiter| waiter.units),
+            total: waiting + u64::from(wished),
         }
     }
 

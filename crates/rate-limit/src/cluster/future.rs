@@ -45,6 +45,7 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
     }
 
     /// Waits for the limit's decision, where there is none yet, and for the service, where that is not ready.
+    #[inline(always)]
     pub(crate) const fn later(
         wait: Option<Pin<Box<Wait>>>,
         service: S,
@@ -54,6 +55,7 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
         Self { state: State::Later { wait, service, is_unready, request: Some(request) } }
     }
 
+    #[inline(always)]
     pub(crate) const fn refused(rejected: Rejected) -> Self {
         Self { state: State::Refused { rejected: Some(rejected) } }
     }

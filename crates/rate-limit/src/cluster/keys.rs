@@ -25,7 +25,7 @@ impl Keys {
     const SHARDS: usize = 16;
 
     pub(crate) fn new(capacity: usize) -> Self {
-        let shards = Self::SHARDS.min(capacity.next_power_of_two());
+        let shards = capacity.min(Self::SHARDS).next_power_of_two();
         let shards: Box<[_]> = (0..shards).map(|_| Mutex::new(Shard::default())).collect();
         let of_a_shard = capacity.div_ceil(shards.len());
         Self { shards, hasher: RandomState::default(), of_a_shard }
@@ -47,14 +47,15 @@ impl Keys {
         Some(desk)
     }
 
-    /// Forgets a key, unless somebody needs its desk. The caller's own handle does not count.
-    pub(crate) fn forget(&self, desk: Arc<Desk>) {
-        let Some(key) = desk.subject.key().map(Arc::<[u8]>::from) else { return };
+    /// Forgets a key, unless somebody needs its desk, which is then handed back. The caller's own handle does not count.
+    pub(crate) fn forget(&self, desk: Arc<Desk>) -> Option<Arc<Desk>> {
+        let key = desk.subject.key().map(Arc::<[u8]>::from)?;
         let mut shard = lock(self.shard(&key));
         drop(desk);
         if shard.get(&key).is_some_and(is_forgettable) {
             shard.remove(&key);
         }
+        shard.get(&key).map(Arc::clone)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -150,14 +151,14 @@ mod tests {
     fn only_what_nobody_needs_is_forgotten() {
         let keys = Keys::new(8);
         let desk = desk_of(&keys, b"a").unwrap();
-        keys.forget(Arc::clone(&desk));
+        assert!(keys.forget(Arc::clone(&desk)).is_some_and(|kept| Arc::ptr_eq(&kept, &desk)));
         assert_eq!(keys.len(), 1, "somebody holds it");
         desk.purse.put(1, 0);
-        keys.forget(desk);
+        drop(keys.forget(desk));
         assert_eq!(keys.len(), 1, "there are units in it");
         let desk = desk_of(&keys, b"a").unwrap();
         desk.purse.empty();
-        keys.forget(desk);
+        assert!(keys.forget(desk).is_none());
         assert_eq!(keys.len(), 0);
     }
 

@@ -12,6 +12,9 @@ pub(crate) struct Plan {
     /// How long a lease lasts, in nanoseconds: an eighth of the shortest period, but at least a millisecond and at most a
     /// second.
     pub(crate) life: u64,
+    /// For so long after they were granted, units can be given back: half of the shortest period, so that they surely
+    /// count yet. Not at all in a fixed window, which forgets at its edge whatever the age.
+    pub(crate) returnable: u64,
     /// Whether there are leases: else each unit is asked for when somebody needs it.
     pub(crate) leases: bool,
 }
@@ -28,8 +31,11 @@ impl Plan {
         let least = |of: fn(&Limit) -> u64| limits.iter().map(of).min().unwrap_or(u64::MAX);
         let units = least(|limit| limit.rate().units().into()) as u32;
         let most_at_once = least(|limit| limit.most_at_once().into()).min(Purse::MOST.into()) as u32;
-        let life = (least(|limit| limit.rate().nanos()) / 8).clamp(1_000_000, 1_000_000_000);
-        Self { units, most_at_once, life, leases }
+        let period = least(|limit| limit.rate().nanos());
+        let is_fixed = limits.iter().any(|limit| limit.algorithm() == Algorithm::FixedWindow);
+        let returnable = if is_fixed { 0 } else { period / 2 };
+        let life = (period / 8).clamp(1_000_000, 1_000_000_000);
+        Self { units, most_at_once, life, returnable, leases }
     }
 
     /// The most units that a node holds, or has asked for.
@@ -59,7 +65,7 @@ pub(crate) enum Crowd {
     Known(u32),
 }
 
-/// Callers that wait.
+/// Callers that wait, or would if they could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Waiting {
     /// What the first of them needs.
@@ -166,13 +172,19 @@ impl Lease {
         }
         let pause = plan.life as f64 / 4.0;
         let rested = asked_at + (pause * (1.0 + spread / 4.0)) as u64;
+        // Also where it is not said when there will be some: it must not be asked without a pause.
+        self.resume = rested;
         if units > 0 {
-            self.resume = rested;
             return None;
         }
         let there = now.saturating_add(retry_after?).saturating_add((pause * spread / 8.0) as u64);
         self.resume = there.max(rested);
         Some(self.resume)
+    }
+
+    /// Nothing is asked for ahead of need before that.
+    pub(crate) fn put_off(&mut self, until: u64) {
+        self.resume = self.resume.max(until);
     }
 
     /// When to look at it again, if nothing happens.

@@ -103,6 +103,38 @@ impl ClusterLimiter {
         }
     }
 
+    /// Decides on what is at hand, without waiting and without a lock that is held for longer than a moment: for code that
+    /// is not `async`, such as the say that others have in a budget.
+    ///
+    /// A lease at hand admits, and a known refusal refuses. While the store is away the policy decides. Else the call is
+    /// refused, and a lease that has room for it is asked for: so of a limiter that was quiet the first call is refused, and
+    /// those that come a round trip later are admitted, until nobody has called for the life of a lease. A limiter that is
+    /// not [`leased`](crate::cluster::ClusterBuilder::leased) never has anything at hand, nor has a key that there is no
+    /// room for: there every call is refused, unless the store is away. The former says so in a warning, once.
+    ///
+    /// Outside of a tokio runtime it starts no task that speaks with the store: call it inside of one.
+    ///
+    /// # Errors
+    /// [`RateLimited`](buttress_core::Reason::RateLimited) with the time after which a call has a chance: the limiter's
+    /// timeout, where a lease was asked for. Without it, if there are never so many units at once, or the limiter is not
+    /// leased. `Overloaded` as [`acquire`](Self::acquire), while the store is away.
+    pub fn try_acquire(&self, units: u32) -> Result<(), Rejected> {
+        let Handle { desk, shared } = &*self.0;
+        let now = clock::now();
+        shared.step_now(desk, units, desk.decide(units, now), now)
+    }
+
+    /// The same for the limit of a key. What it shows is the key: equal texts are one.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire).
+    pub fn try_acquire_for(&self, key: &impl Display, units: u32) -> Result<(), Rejected> {
+        let shared = &self.0.shared;
+        let desk = shared.desk_of(KeyText::of(key).bytes());
+        let now = clock::now();
+        shared.step_now(&desk, units, desk.decide(units, now), now)
+    }
+
     // Else the compiler leaves it out of line, which costs more than what it does.
     #[inline(always)]
     pub(crate) fn enter(&self, units: u32) -> Step {

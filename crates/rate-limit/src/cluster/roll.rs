@@ -27,8 +27,8 @@ impl Roll {
     }
 
     /// Whether to say that this node is there.
-    pub(crate) fn is_due(&self, plan: &Plan, now: u64) -> bool {
-        plan.leases || self.told_at == 0 || now.saturating_sub(self.told_at) >= plan.presence() / 4
+    pub(crate) fn is_due(&self, plan: &Plan, now: u64, is_free: bool) -> bool {
+        plan.leases && is_free || self.told_at == 0 || now.saturating_sub(self.told_at) >= plan.presence() / 4
     }
 
     /// The store was told then, and says how many there are.
@@ -88,9 +88,11 @@ mod tests {
     fn without_leases_it_is_told_now_and_then() {
         let plan = Plan::new(&[Limit::from(Rate::per_second(800))], false);
         let mut roll = Roll::default();
-        assert!(roll.is_due(&plan, START));
+        assert!(roll.is_due(&plan, START, true));
         roll.told(1, START, &plan);
-        assert!(!roll.is_due(&plan, START + plan.presence() / 4 - 1));
-        assert!(roll.is_due(&plan, START + plan.presence() / 4));
+        assert!(!roll.is_due(&plan, START + plan.presence() / 4 - 1, true));
+        assert!(roll.is_due(&plan, START + plan.presence() / 4, true));
+        let plan = Plan::new(&[Limit::from(Rate::per_second(800))], true);
+        assert!(roll.is_due(&plan, START, true) && !roll.is_due(&plan, START, false));
     }
 }

@@ -81,8 +81,8 @@ where
 }
 
 impl<S: Clone, W, K> Clustered<S, W, K> {
-    /// Out of line, so that the way of a call that is admitted at once is short enough to be inlined.
-    #[inline(never)]
+    /// Inlined, so that the future is written where it is polled, and not copied there.
+    #[inline(always)]
     fn call_later<Req>(&mut self, step: Step, request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req>,

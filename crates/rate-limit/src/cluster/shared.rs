@@ -1,10 +1,12 @@
+mod step;
+
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     mem,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -13,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Origin, Reason, Rejected};
+use buttress_core::{Origin, Rejected};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
@@ -23,7 +25,6 @@ use crate::{
         desk::Desk,
         keys::Keys,
         lease::{Crowd, Plan},
-        purse::Local,
         roll::Roll,
         wait::Wait,
     },
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) probe_at: AtomicU64,
     /// Somebody was decided without the store since it was last asked.
     pub(crate) is_wanted: AtomicBool,
+    /// What was granted before is not given back: the store was away since, and may have forgotten it.
+    pub(crate) returns_since: AtomicU64,
     pub(crate) is_closing: AtomicBool,
     /// When the worker last looked around.
     beat: AtomicU64,
@@ -58,6 +61,7 @@ pub(crate) struct Shared {
     roll: Mutex<Roll>,
     pub(crate) counts: Counts,
     spawn: Spawn,
+    warned: Once,
 }
 
 /// Starts a worker of that number.
@@ -107,18 +111,22 @@ pub(crate) struct Settings {
 impl Shared {
     /// So many callers wait at most.
     pub(crate) const MOST_WAITING: usize = 65_536;
+    /// Longer ones mean the same, and their ends could not be told.
+    const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);
     /// A probe that is so late does not come any more.
     const LATE: u64 = 500_000_000;
 
     pub(crate) fn new(settings: Settings, stripes: usize, spawn: Spawn) -> Self {
         let Settings { origin, limits, leases, when_away, timeout, capacity, node } = settings;
         let name: Arc<str> = origin.name().into();
+        // The first reading may calibrate a counter: no call should wait for that.
+        let _ = clock::now();
         Self {
             origin,
             plan: Plan::new(&limits, leases),
             limits: limits.into(),
             when_away,
-            timeout,
+            timeout: timeout.min(Self::LONGEST_TIMEOUT),
             node: node.unwrap_or_else(|| RandomState::new().hash_one(origin.name())),
             desk: Arc::new(Desk::new(Subject::of(Arc::clone(&name)), stripes, true)),
             keys: Keys::new(capacity),
@@ -127,6 +135,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             probe_at: AtomicU64::new(0),
             is_wanted: AtomicBool::new(false),
+            returns_since: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             beat: AtomicU64::new(0),
             bell: Notify::new(),
@@ -134,6 +143,7 @@ impl Shared {
             roll: Mutex::default(),
             counts: Counts::default(),
             spawn,
+            warned: Once::new(),
         }
     }
 
@@ -145,92 +155,8 @@ impl Shared {
             .unwrap_or_else(|| Arc::new(Desk::new(subject(key.into()), 1, false)))
     }
 
-    /// What follows from what the desk said.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime, where the caller has to wait.
-    #[inline(always)]
-    pub(crate) fn step(self: &Arc<Self>, desk: &Arc<Desk>, units: u32, local: Local, now: u64) -> Step {
-        if local == Local::Admitted { Step::Admitted } else { self.other_step(desk, units, local, now) }
-    }
-
-    #[inline(never)]
-    fn other_step(self: &Arc<Self>, desk: &Arc<Desk>, units: u32, local: Local, now: u64) -> Step {
-        match local {
-            Local::Admitted => return Step::Admitted,
-            Local::AdmittedAndLow => {
-                self.ring(desk);
-                return Step::Admitted;
-            }
-            Local::Refused(wait) => return Step::Refused(self.refuse(Some(wait))),
-            Local::Unknown => {}
-        }
-        if units == 0 {
-            return Step::Admitted;
-        }
-        if units > self.plan.most_at_once {
-            return Step::Refused(self.refuse(None));
-        }
-        let probe_at = self.probe_at.load(Relaxed);
-        if probe_at != 0 {
-            self.want_it_back(probe_at, now);
-            return match self.decide_alone(desk, units) {
-                Ok(()) => Step::Admitted,
-                Err(rejected) => Step::Refused(rejected),
-            };
-        }
-        match Wait::begin(self, desk, units) {
-            Ok(wait) => Step::Wait(wait),
-            Err(rejected) => Step::Refused(rejected),
-        }
-    }
-
-    /// The rate limit is reached, for so many nanoseconds.
-    pub(crate) fn refuse(&self, after: Option<u64>) -> Rejected {
-        let rejected = self.origin.reject(Reason::RateLimited);
-        match after {
-            Some(after) => rejected.with_retry_after(Duration::from_nanos(after)),
-            None => rejected,
-        }
-    }
-
-    /// Decides by policy, without the store.
-    pub(crate) fn decide_alone(&self, desk: &Desk, units: u32) -> Result<(), Rejected> {
-        self.counts.alone.fetch_add(1, Relaxed);
-        let now = clock::now();
-        match self.when_away {
-            WhenAway::FailOpen => Ok(()),
-            WhenAway::FailClosed => {
-                let after = match self.probe_at.load(Relaxed).saturating_sub(now) {
-                    0 => self.timeout,
-                    wait => Duration::from_nanos(wait),
-                };
-                Err(self.origin.reject(Reason::Overloaded).with_retry_after(after))
-            }
-            WhenAway::LocalShare => {
-                let nodes = self.nodes();
-                let desk = if desk.is_known { desk } else { &self.crowded_out };
-                let mut slow = desk.slow();
-                let taken = slow.share(&self.limits, nodes).take(units, nodes, now);
-                drop(slow);
-                taken.map_err(|wait| self.refuse(wait))
-            }
-        }
-    }
-
     pub(crate) fn is_away(&self) -> bool {
         self.probe_at.load(Relaxed) != 0
-    }
-
-    /// Somebody had to be decided without the store.
-    fn want_it_back(self: &Arc<Self>, probe_at: u64, now: u64) {
-        if now > probe_at + Self::LATE + nanos(self.timeout) {
-            self.replace_if_stuck(probe_at);
-        }
-        if !self.is_wanted.load(Relaxed) {
-            self.is_wanted.store(true, Relaxed);
-            self.bell.notify_one();
-        }
     }
 
     /// Has a desk looked at. Outside of a runtime that may come to pass only when somebody calls inside of one.
@@ -329,12 +255,13 @@ impl Shared {
         with(&mut lock(&self.roll))
     }
 
-    /// Whom to tell the store of, if it is time; for no longer, where this one goes.
-    pub(crate) fn present(&self, now: u64) -> Option<Node> {
+    /// Whom to tell the store of, if it is time; for no longer, where this one goes. Where the limiter's own subject is
+    /// asked for anyway, telling costs nothing.
+    pub(crate) fn present(&self, now: u64, is_free: bool) -> Option<Node> {
         let is_closing = self.is_closing.load(SeqCst);
         let lease = if is_closing { 0 } else { self.plan.presence() };
         let node = Node { id: self.node, lease: Duration::from_nanos(lease) };
-        (is_closing || lock(&self.roll).is_due(&self.plan, now)).then_some(node)
+        (is_closing || lock(&self.roll).is_due(&self.plan, now, is_free)).then_some(node)
     }
 
     pub(crate) fn ask(&self, desk: &Desk, least: u32, most: u32, returned: u32) -> Ask {

@@ -29,10 +29,11 @@ pub struct Ask {
     pub least: u32,
     /// It gets at most so many.
     pub most: u32,
-    /// Units of earlier grants that were not used: they are given back before anything is taken. Where their time has
-    /// passed, they are gone.
+    /// Units of earlier grants that were not used: they are given back before anything is taken. A limiter gives back only
+    /// what was granted less than half of the shortest period ago, and nothing of a fixed window.
     pub returned: u32,
-    /// Who asks, where the node is to be counted; it need not be told every time.
+    /// Who asks, where the node is to be counted; it need not be told every time. A limiter tells it with its own subject,
+    /// which has no key.
     pub node: Option<Node>,
 }
 
@@ -105,7 +106,9 @@ pub struct Grant {
     pub retry_after: Option<Duration>,
     /// Units that are left, of the limit that has the least.
     pub remaining: u32,
-    /// How many nodes there are for this limiter's name, where the ask told its own; else zero.
+    /// How many nodes told of themselves with asks for this subject, and are there yet, where the ask told its own; else
+    /// zero. (Redis counts by subjects, because the keys of one script must share a slot; a store may also count by the
+    /// limiter's name. A limiter tells of itself with its own subject alone, so to it both are the same.)
     pub nodes: u32,
 }
 

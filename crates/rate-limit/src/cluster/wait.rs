@@ -37,14 +37,14 @@ pub(crate) struct Paid {
     pub(crate) shared: Arc<Shared>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) units: u32,
+    /// When they were granted, at the earliest.
+    pub(crate) granted: u64,
 }
 
 impl Drop for Paid {
     fn drop(&mut self) {
         if self.units > 0 {
-            let mut slow = self.desk.slow();
-            slow.returned = slow.returned.saturating_add(self.units);
-            drop(slow);
+            self.desk.slow().give_back(self.units, self.granted);
             self.shared.ring(&self.desk);
         }
     }

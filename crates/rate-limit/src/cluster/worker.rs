@@ -1,5 +1,7 @@
 //! The one task that speaks with the store.
 
+mod away;
+
 use std::{
     mem,
     sync::{
@@ -20,7 +22,7 @@ use crate::{
         dice::Dice,
         lease::{Answer, Want},
         purse::NEVER,
-        round_trip::{Failure, round_trip},
+        round_trip::round_trip,
         shared::{Shared, nanos},
         wait::{Paid, Verdict},
     },
@@ -28,9 +30,8 @@ use crate::{
 
 /// So many asks at most go in one round trip.
 const BATCH: usize = 1_024;
-/// From the first failure to the next attempt, and between attempts at most. Of each, half is left to chance.
+/// From the first failure to the next attempt.
 const FIRST_PAUSE: u64 = 50_000_000;
-const LONGEST_PAUSE: u64 = 1_000_000_000;
 
 /// Works until the last handle is gone.
 pub(crate) async fn work<St: Store>(shared: Arc<Shared>, store: Arc<St>, number: u64) {
@@ -38,7 +39,7 @@ pub(crate) async fn work<St: Store>(shared: Arc<Shared>, store: Arc<St>, number:
     // What a predecessor had in mind died with it.
     shared.ring_all();
     let dice = Dice(shared.node ^ number.rotate_left(32));
-    let agenda = Agenda::default();
+    let agenda = Agenda::new(number);
     let mut worker = Worker { shared, store, number, agenda, dice, pause: FIRST_PAUSE, said_goodbye: false };
     while worker.turn().await {}
 }
@@ -123,25 +124,6 @@ impl<St: Store> Worker<St> {
         true
     }
 
-    /// While the store is away nobody waits, and it is asked now and then whether it is back.
-    async fn turn_away(&mut self, due: Vec<Arc<Desk>>, now: u64) -> bool {
-        self.fail(due.into_iter().map(|desk| Errand { desk, kind: Kind::Look, returned: 0 }));
-        if self.shared.is_closing.load(SeqCst) {
-            return false;
-        }
-        let is_time = now >= self.shared.probe_at.load(Relaxed);
-        if !is_time || !self.shared.is_wanted.swap(false, Relaxed) {
-            self.rest(now).await;
-            return true;
-        }
-        let desk = Arc::clone(&self.shared.desk);
-        let kind = self.kind_of_charge(&mut desk.slow(), now).unwrap_or(Kind::Look);
-        if let Err(errands) = self.go(vec![Errand { desk, kind, returned: 0 }]).await {
-            self.fail(errands.into_iter());
-        }
-        true
-    }
-
     /// What to ask for a desk, if anything.
     fn prepare(&mut self, desk: Arc<Desk>, is_closing: bool, now: u64, out: &mut Verdicts) -> Option<Errand> {
         let shared = Arc::clone(&self.shared);
@@ -152,16 +134,15 @@ impl<St: Store> Worker<St> {
         }
         shared.counts.from_leases.fetch_add(slow.count(&desk, plan, now), Relaxed);
         if now >= slow.lease.until || is_closing {
-            let units = slow.empty(&desk);
-            slow.returned = slow.returned.saturating_add(units);
+            slow.give_back_all(&desk, plan);
         }
         if !slow.waiting.is_empty() && desk.purse.lying() > 0 {
             let units = slow.empty(&desk);
-            let rest = slow.serve(units, |units| self.pay(&desk, units), out);
+            let rest = slow.serve(units, |units| self.pay(&desk, units, now), out);
             let until = slow.lease.until;
             slow.put(&desk, rest, until);
         }
-        let waiting = slow.queue();
+        let waiting = slow.queue(&desk, now);
         let kind = if let Some(charge) = self.kind_of_charge(&mut slow, now) {
             charge
         } else if is_closing && waiting.total == 0 {
@@ -170,10 +151,11 @@ impl<St: Store> Worker<St> {
             let (cap, left) = (plan.cap(shared.crowd(now)), desk.purse.left(now));
             slow.lease.want(plan, cap, left, waiting, now).map_or(Kind::Look, Kind::Want)
         };
-        if matches!(kind, Kind::Look) && slow.returned == 0 {
+        let returned = slow.take_returned(plan, shared.returns_since.load(Relaxed), now);
+        if matches!(kind, Kind::Look) && returned == 0 {
             if !is_closing && self.schedule(&desk, &mut slow, now) {
                 drop(slow);
-                shared.keys.forget(desk);
+                self.forget(desk, now);
             }
             return None;
         }
@@ -181,7 +163,6 @@ impl<St: Store> Worker<St> {
             slow.waiting.iter_mut().for_each(|waiter| waiter.asked = true);
         }
         slow.asked_by = Some(self.number);
-        let returned = mem::take(&mut slow.returned);
         drop(slow);
         Some(Errand { desk, kind, returned })
     }
@@ -205,8 +186,16 @@ impl<St: Store> Worker<St> {
                 shared.ask(&errand.desk, least, most, errand.returned)
             })
             .collect();
-        let node = shared.present(asked_at);
-        asks[0].node = node;
+        // Of itself it tells with the limiter's own subject, where a store that counts nodes by subjects finds all of them.
+        let own = errands.iter().position(|errand| errand.desk.subject.key().is_none());
+        let node = shared.present(asked_at, own.is_some());
+        let told_with = own.unwrap_or(asks.len());
+        if node.is_some() {
+            if own.is_none() {
+                asks.push(shared.ask(&shared.desk, 0, 0, 0));
+            }
+            asks[told_with].node = node;
+        }
         shared.counts.asks.fetch_add(asks.len() as u64, Relaxed);
         shared.counts.round_trips.fetch_add(1, Relaxed);
         let answers = round_trip(&*self.store, asks, shared.timeout).await;
@@ -221,8 +210,8 @@ impl<St: Store> Worker<St> {
                 return Err(errands);
             }
         };
-        self.come_back();
-        if let (Some(_), Some(Ok(grant))) = (node, answers.first()) {
+        self.come_back(asked_at);
+        if let (Some(_), Some(Ok(grant))) = (node, answers.get(told_with)) {
             shared.roll(|roll| roll.told(grant.nodes, asked_at, &shared.plan));
         }
         let mut failed = Vec::new();
@@ -261,8 +250,7 @@ impl<St: Store> Worker<St> {
                 }
                 shared.counts.from_leases.fetch_add(slow.count(&desk, plan, now), Relaxed);
                 if now >= slow.lease.until {
-                    let units = slow.empty(&desk);
-                    slow.returned = slow.returned.saturating_add(units);
+                    slow.give_back_all(&desk, plan);
                 }
                 let retry_after = grant.retry_after.map(nanos);
                 let answer = Answer { asked_at, want, units: grant.units, retry_after, now };
@@ -275,7 +263,7 @@ impl<St: Store> Worker<St> {
                 let mut rest = grant.units;
                 if !slow.waiting.is_empty() {
                     rest += slow.empty(&desk);
-                    rest = slow.serve(rest, |units| self.pay(&desk, units), &mut out);
+                    rest = slow.serve(rest, |units| self.pay(&desk, units, asked_at), &mut out);
                     // Where some were served, the others ask for what there is behind them.
                     if grant.units == 0 {
                         let after = shut.map(|until| until.saturating_sub(now)).or(retry_after);
@@ -287,26 +275,40 @@ impl<St: Store> Worker<St> {
                 if plan.leases && desk.is_known && now < until {
                     slow.put(&desk, rest, until);
                 } else {
-                    slow.returned = slow.returned.saturating_add(rest);
+                    slow.give_back(rest, asked_at);
                 }
             }
         }
         let is_forgotten = self.schedule(&desk, &mut slow, now);
+        // Nobody else keeps it until then.
+        let is_last = !desk.is_known && slow.returned > 0;
         drop(slow);
         send(out);
+        if is_last {
+            shared.ring(&desk);
+        }
         if is_forgotten {
-            shared.keys.forget(desk);
+            self.forget(desk, now);
         }
     }
 
     /// The store does not decide on these: the policy does, for all who wait.
     fn fail(&mut self, errands: impl Iterator<Item = Errand>) {
+        let (shared, now) = (Arc::clone(&self.shared), clock::now());
         let mut out = Verdicts::new();
         for Errand { desk, .. } in errands {
             let mut slow = desk.slow();
             slow.asked_by = None;
             // What was to be given back is gone: it may have been given back.
             slow.dismiss(|_| true, || Verdict::Away, &mut out);
+            // Where the store is away, all are looked at when it is back.
+            if !shared.is_away() {
+                slow.lease.put_off(now + FIRST_PAUSE);
+                if self.schedule(&desk, &mut slow, now) {
+                    drop(slow);
+                    self.forget(desk, now);
+                }
+            }
         }
         send(out);
     }
@@ -337,6 +339,14 @@ impl<St: Store> Worker<St> {
         is_forgotten
     }
 
+    /// Forgets a key; where somebody has its desk in hand yet, later.
+    fn forget(&mut self, desk: Arc<Desk>, now: u64) {
+        if let Some(desk) = self.shared.keys.forget(desk) {
+            let mut slow = desk.slow();
+            self.agenda.note(&desk, &mut slow, now + self.shared.plan.presence());
+        }
+    }
+
     /// Until somebody rings, or something is due.
     async fn rest(&mut self, now: u64) {
         let shared = Arc::clone(&self.shared);
@@ -354,36 +364,8 @@ impl<St: Store> Worker<St> {
         }
     }
 
-    fn go_away(&mut self, failure: &Failure) {
-        let shared = Arc::clone(&self.shared);
-        if !shared.is_away() {
-            shared.counts.absences.fetch_add(1, Relaxed);
-            let (name, error) = (shared.origin.name(), failure.to_string());
-            tracing::warn!(name, error, policy = ?shared.when_away, "the store of a rate limit is away");
-            self.pause = FIRST_PAUSE;
-            shared.is_wanted.store(true, Relaxed);
-        }
-        self.set_probe(clock::now());
-    }
-
-    fn set_probe(&mut self, now: u64) {
-        let pause = self.pause as f64 * (0.5 + self.dice.throw() / 2.0);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        self.shared.probe_at.store(now + pause as u64, Relaxed);
-    }
-
-    fn come_back(&mut self) {
-        if self.shared.is_away() {
-            self.shared.probe_at.store(0, Relaxed);
-            // It may be another one, which knows nobody.
-            self.shared.roll(|roll| roll.begin_anew());
-            self.shared.ring_all();
-            tracing::info!(name = self.shared.origin.name(), "the store of a rate limit is back");
-        }
-    }
-
-    fn pay(&self, desk: &Arc<Desk>, units: u32) -> Paid {
-        Paid { shared: Arc::clone(&self.shared), desk: Arc::clone(desk), units }
+    fn pay(&self, desk: &Arc<Desk>, units: u32, granted: u64) -> Paid {
+        Paid { shared: Arc::clone(&self.shared), desk: Arc::clone(desk), units, granted }
     }
 }
 

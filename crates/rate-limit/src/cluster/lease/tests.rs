@@ -251,3 +251,25 @@ proptest! {
         }
     }
 }
+
+/// Else the one task that asks would do nothing else, and in virtual time for ever.
+#[test]
+fn a_refusal_without_a_time_is_no_reason_to_ask_at_once() {
+    let plan = plan(10_000, SECOND);
+    let cap = plan.cap(Crowd::Known(1));
+    let mut lease = Lease { counted_at: START, ..Lease::default() };
+    wanted(&mut lease, &plan, 2, 0, 1_000);
+    let now = START + SECOND;
+    let want = lease.want(&plan, cap, 0, nobody(), now).unwrap();
+    let answer = Answer { asked_at: now, want, units: 0, retry_after: None, now };
+    assert_eq!(lease.answered(&plan, answer, 0.0), None);
+    assert_eq!(lease.want(&plan, cap, 0, nobody(), now), None);
+    assert!(lease.next_look(&plan, cap, 0, now).is_some_and(|at| at >= now + plan.life / 4));
+}
+
+#[test]
+fn what_may_have_ceased_to_count_is_not_returnable() {
+    assert_eq!(plan(1_000, SECOND).returnable, SECOND / 2);
+    let limits = [Limit::from(Rate::per_second(10)), Limit::fixed_window(Rate::per_minute(100))];
+    assert_eq!(Plan::new(&limits, true).returnable, 0);
+}
