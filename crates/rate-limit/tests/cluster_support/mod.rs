@@ -16,8 +16,14 @@ use std::{
 };
 
 use buttress_core::Rejected;
-use buttress_rate_limit::cluster::{Ask, ClusterLimiter, Grant, MemoryStore, Store};
-use tokio::time::{Instant, sleep};
+use buttress_rate_limit::{
+    Limit, Rate,
+    cluster::{Ask, ClusterLayer, ClusterLimiter, Grant, MemoryStore, Store},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
@@ -295,4 +301,29 @@ impl Dice {
             n += 1;
         }
     }
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn per_second(units: u32) -> Limit {
+    Limit::from(Rate::per_second(units))
+}
+
+pub(crate) fn exact(name: &str, units: u32, store: &FaultyStore) -> ClusterLimiter {
+    ClusterLayer::builder(name, per_second(units), store.clone()).build().limiter()
+}
+
+pub(crate) fn leased(name: &str, units: u32, store: &FaultyStore) -> ClusterLimiter {
+    ClusterLayer::builder(name, per_second(units), store.clone()).leased().build().limiter()
+}
+
+/// So many calls at once; those that were admitted, and why the others were not.
+pub(crate) async fn burst(limiter: &ClusterLimiter, calls: usize) -> (usize, Vec<Rejected>) {
+    let mut set = JoinSet::new();
+    for _ in 0..calls {
+        let limiter = limiter.clone();
+        set.spawn(async move { limiter.acquire(1).await });
+    }
+    let (admitted, refused): (Vec<_>, Vec<_>) = set.join_all().await.into_iter().partition(Result::is_ok);
+    (admitted.len(), refused.into_iter().map(Result::unwrap_err).collect())
 }
