@@ -17,8 +17,11 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 /// Gives the slots to the first `masters` of `nodes`, and a replica to each in turn of the rest.
 pub(crate) async fn form(nodes: &[Arc<Process>], masters: usize) -> io::Result<()> {
     for (index, node) in nodes.iter().enumerate() {
-        // Of two masters with the same epoch one gives way, which would take a second.
+        // Of two masters with the same epoch one gives way, which would take a second. A node takes it only while it knows
+        // no other.
         tell(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await?;
+    }
+    for (index, node) in nodes.iter().enumerate() {
         for other in &nodes[index + 1..] {
             let (port, bus) = (other.port().to_string(), other.bus_port().to_string());
             tell(node, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
