@@ -84,7 +84,7 @@ impl Inner {
     }
 
     /// Takes units where nobody waits.
-    // Inlined as far as a limit of all calls goes, which is a few instructions: else most of the time is spent on the way.
+    // Inlined up to the word that is exchanged, which is a few instructions: else most of the time is spent on the way.
     #[inline(always)]
     pub(crate) fn take_all(&self, whose: Whose, units: u32, now: u64) -> Result<(), Wait> {
         match whose {

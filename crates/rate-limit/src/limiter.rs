@@ -153,7 +153,7 @@ async fn acquire(inner: &Arc<Inner>, whose: Whose, units: u32, longest: Duration
     }
 }
 
-fn restrict(inner: &Inner, whose: Whose, units: u32, during: Duration) {
+pub(crate) fn restrict(inner: &Inner, whose: Whose, units: u32, during: Duration) {
     let now = clock::now();
     let nanos = u64::try_from(during.as_nanos()).unwrap_or(u64::MAX);
     inner.places.restrict(whose, units, now, now.saturating_add(nanos));

@@ -6,6 +6,7 @@ use super::{InvalidName, Obeys, Policy, Quotas, Remaining, Subjects};
 use crate::{
     Algorithm, KeyedRateLimiter, Limit, Quota, RateLimiter, clock,
     inner::Inner,
+    limiter::restrict,
     places::{Source, Whose},
 };
 
@@ -89,9 +90,7 @@ impl<F> Obeys for WithKey<F> {
     type Subject = Key;
 
     fn restrict(&self, key: &Key, units: u32, time: Duration) {
-        let now = clock::now();
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.limiter.0.places.restrict(key.0, units, now, now.saturating_add(nanos));
+        restrict(&self.limiter.0, key.0, units, time);
     }
 }
 
