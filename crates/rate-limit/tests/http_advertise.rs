@@ -205,3 +205,17 @@ async fn another_limiter_can_be_said_too() {
     let response = call(&service, request()).await;
     assert_eq!(lines(response.headers(), "ratelimit"), [r#""a\"b";r=7"#], "only as many as it has policies");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_restriction_is_told_as_a_limit_that_is_used_up() {
+    let limit = RateLimitLayer::new("search", Rate::per_minute(3));
+    let limiter = limit.limiter();
+    let service = ServiceBuilder::new()
+        .layer(AdvertiseLayer::try_new(limit.limiter()).unwrap())
+        .layer(Respond::with(limit, problem))
+        .service(service_fn(served));
+    limiter.restrict(0, Duration::from_secs(5));
+    let refused = call(&service, request()).await;
+    assert_eq!(lines(refused.headers(), "ratelimit"), [r#""search";r=0;t=5"#]);
+    assert_eq!(lines(refused.headers(), "retry-after"), ["5"]);
+}

@@ -4,10 +4,8 @@ use std::{fmt, hash::Hash, time::Duration};
 
 use super::{InvalidName, Obeys, Policy, Quotas, Remaining, Subjects};
 use crate::{
-    Algorithm, KeyedRateLimiter, Limit, Quota, RateLimiter, clock,
-    inner::Inner,
-    limiter::restrict,
-    places::{Source, Whose},
+    Algorithm, KeyedRateLimiter, Limit, Quota, RateLimiter, clock, inner::Inner, limiter::restrict,
+    places::Whose,
 };
 
 impl<Req> Subjects<Req> for RateLimiter {
@@ -105,7 +103,8 @@ fn remaining(inner: &Inner, whose: Whose, skipped: usize, tell: &mut dyn FnMut(R
     for Quota { limit, remaining, reset_after, .. } in inner.quotas(whose, now).into_iter().skip(skipped) {
         // Until one more would be let through, by this limit or another: then it is true whatever the others are. But it is
         // no longer than this limit remembers.
-        let one_more = Duration::from_nanos(inner.wait(whose, u64::from(remaining) + 1, now));
+        let one_more = inner.places.wait(inner, whose, remaining.saturating_add(1), now);
+        let one_more = Duration::from_nanos(one_more);
         let own = if reset_after.is_zero() { memory(limit) } else { reset_after };
         tell(Remaining { units: remaining, window: Some(one_more.min(own)) });
     }
