@@ -2,6 +2,7 @@
 
 mod breaker;
 mod bulkhead;
+mod cache;
 mod hedge;
 mod physical;
 mod rate_limit;
@@ -28,6 +29,7 @@ pub(crate) fn rows() -> Vec<Row> {
         hedge::rows(),
         rate_limit::rows(),
         bulkhead::rows(),
+        cache::rows(),
     ]
     .concat()
 }

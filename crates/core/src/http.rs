@@ -39,9 +39,11 @@ const fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::TimedOut | Reason::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Reason::CircuitOpen | Reason::Overloaded | Reason::BatchFailed | Reason::Closed => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Reason::CircuitOpen
+        | Reason::Overloaded
+        | Reason::BatchFailed
+        | Reason::Closed
+        | Reason::LoadFailed => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -23,10 +23,12 @@ pub enum Reason {
     BatchFailed,
     /// The layer has been shut down.
     Closed,
+    /// Another caller's load of the same key failed, and this one waited for it.
+    LoadFailed,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::CircuitOpen,
         Self::RateLimited,
         Self::Overloaded,
@@ -34,6 +36,7 @@ impl Reason {
         Self::DeadlineExceeded,
         Self::BatchFailed,
         Self::Closed,
+        Self::LoadFailed,
     ];
 
     /// The reason as a stable word for labels: `circuit_open`, `rate_limited`, ...
@@ -54,6 +57,7 @@ impl Reason {
             Self::DeadlineExceeded => ("deadline_exceeded", "the deadline leaves no time for an answer"),
             Self::BatchFailed => ("batch_failed", "the batch with this call failed"),
             Self::Closed => ("closed", "it has been shut down"),
+            Self::LoadFailed => ("load_failed", "the load that this call waited for failed"),
         }
     }
 }
@@ -119,7 +123,7 @@ impl Rejected {
         self.retry_after_nanos.map(|nanos| Duration::from_nanos(nanos.get()))
     }
 
-    /// What this tells about the backend: a call that timed out, or was sent and failed with its batch, is a
+    /// What this tells about the backend: a call that timed out, or was sent and failed with its batch or load, is a
     /// [`Failure`](Outcome::Failure); whatever was refused on this side is [`Ignored`](Outcome::Ignored).
     ///
     /// A [`DeadlineExceeded`](Reason::DeadlineExceeded) that was sent is a failure too, since a deadline does not say
@@ -127,7 +131,9 @@ impl Rejected {
     pub fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::TimedOut => Outcome::Failure,
-            Reason::DeadlineExceeded | Reason::BatchFailed if self.sent => Outcome::Failure,
+            Reason::DeadlineExceeded | Reason::BatchFailed | Reason::LoadFailed if self.sent => {
+                Outcome::Failure
+            }
             _ => Outcome::Ignored,
         }
     }
@@ -305,7 +311,7 @@ mod tests {
             let expected = if reason == Reason::TimedOut { Outcome::Failure } else { Outcome::Ignored };
             assert_eq!(origin.reject(reason).outcome(), expected);
         }
-        for reason in [Reason::TimedOut, Reason::DeadlineExceeded, Reason::BatchFailed] {
+        for reason in [Reason::TimedOut, Reason::DeadlineExceeded, Reason::BatchFailed, Reason::LoadFailed] {
             assert_eq!(origin.reject(reason).after_sending().outcome(), Outcome::Failure);
         }
         assert_eq!(origin.reject(Reason::Closed).after_sending().outcome(), Outcome::Ignored);

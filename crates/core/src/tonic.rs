@@ -11,9 +11,11 @@ impl From<Rejected> for Status {
         let code = match rejected.reason() {
             Reason::RateLimited => Code::ResourceExhausted,
             Reason::TimedOut | Reason::DeadlineExceeded => Code::DeadlineExceeded,
-            Reason::CircuitOpen | Reason::Overloaded | Reason::BatchFailed | Reason::Closed => {
-                Code::Unavailable
-            }
+            Reason::CircuitOpen
+            | Reason::Overloaded
+            | Reason::BatchFailed
+            | Reason::Closed
+            | Reason::LoadFailed => Code::Unavailable,
         };
         let mut status = Self::new(code, rejected.reason().sentence());
         if let Some(after) = rejected.retry_after() {

@@ -21,9 +21,10 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 5] = [
+const MODELLED: [&str; 6] = [
     "buttress-budget",
     "buttress-bulkhead",
+    "buttress-cache",
     "buttress-circuit-breaker",
     "buttress-hedge",
     "buttress-rate-limit",

@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use crate::clock;
+
+type ByValue<K, V, R> = Box<dyn Fn(&K, &V) -> R + Send + Sync>;
+
+/// What a cache was built with. Times are in nanoseconds where every hit or miss reads them.
+pub(crate) struct Config<K, V> {
+    pub(crate) max_weight: u64,
+    pub(crate) ttl: Duration,
+    pub(crate) jitter: f64,
+    pub(crate) idle: Option<u64>,
+    pub(crate) revalidate: u64,
+    pub(crate) on_error: u64,
+    pub(crate) expiry: Option<ByValue<K, V, Option<Duration>>>,
+    pub(crate) weigher: Option<ByValue<K, V, u64>>,
+    pub(crate) tags: Option<ByValue<K, V, Vec<String>>>,
+}
+
+impl<K, V> Config<K, V> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            max_weight: 10_000,
+            ttl: Duration::from_secs(60),
+            jitter: 0.1,
+            idle: None,
+            revalidate: 0,
+            on_error: 0,
+            expiry: None,
+            weigher: None,
+            tags: None,
+        }
+    }
+
+    /// Without a weigher each value weighs one. Else the average is not known; a thousand shards' worth is plenty.
+    pub(crate) fn estimated_entries(&self) -> usize {
+        let most = if self.weigher.is_some() { 10_000 } else { u64::MAX };
+        usize::try_from(self.max_weight.min(most)).unwrap_or(usize::MAX)
+    }
+
+    /// For how long a value is worth keeping after its time.
+    pub(crate) fn stale(&self) -> u64 {
+        self.revalidate.max(self.on_error)
+    }
+
+    pub(crate) fn weigh(&self, key: &K, value: &V) -> u64 {
+        self.weigher.as_ref().map_or(1, |weigher| weigher(key, value))
+    }
+
+    /// A life that is shorter by chance, so that what was loaded together does not end together.
+    pub(crate) fn jittered(&self, life: Duration) -> Duration {
+        if self.jitter == 0.0 || clock::nanos(life) == u64::MAX {
+            return life;
+        }
+        life.mul_f64(1.0 - self.jitter * fastrand::f64())
+    }
+}

@@ -1,0 +1,210 @@
+use std::{
+    fmt,
+    future::Future,
+    hash::Hash,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use buttress_core::{Classify, Deadline, Reason, Rejectable};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
+use tower_service::Service;
+
+use crate::{
+    Follower, Landed, Leader,
+    inner::{Brought, Inner},
+    load::Load,
+    stats::count,
+};
+
+pin_project! {
+    /// The future of [`Cached`](crate::Cached).
+    ///
+    /// Dropped while it loads, it hands the load over to a caller who waits for the same key, with that caller's own request;
+    /// the call under way is dropped.
+    ///
+    /// # Panics
+    /// When it has to wait under a [`Deadline`] and there is no tokio runtime with a timer, and when it is polled after it
+    /// was ready.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, F, Req, K, V, C>
+    where
+        K: Hash,
+        K: Eq,
+    {
+        #[pin]
+        state: State<S, F, Req, K, V, C>,
+    }
+}
+
+pin_project! {
+    #[project = Project]
+    enum State<S, F, Req, K, V, C>
+    where
+        K: Hash,
+        K: Eq,
+    {
+        Hit { value: Option<V> },
+        Load { #[pin] load: Load<S, F, Req, K, V, C> },
+        Follow { #[pin] follow: Follow<S, Req, K, V, C> },
+        // A call without a key: past the cache.
+        Begin { service: S, request: Option<Req> },
+        Pass { #[pin] future: F },
+    }
+}
+
+pin_project! {
+    struct Follow<S, Req, K, V, C>
+    where
+        K: Hash,
+        K: Eq,
+    {
+        #[pin]
+        follower: Follower<K, Brought<V>>,
+        // Until the deadline of the caller.
+        #[pin]
+        sleep: Option<Sleep>,
+        // What a new leader begins with.
+        mine: Option<(Arc<Inner<K, V>>, K, S, Req, C)>,
+    }
+}
+
+impl<S, F, Req, K: Hash + Eq, V, C> ResponseFuture<S, F, Req, K, V, C> {
+    #[inline(always)]
+    pub(crate) const fn hit(value: V) -> Self {
+        Self { state: State::Hit { value: Some(value) } }
+    }
+
+    pub(crate) const fn pass(service: S, request: Req) -> Self {
+        Self { state: State::Begin { service, request: Some(request) } }
+    }
+}
+
+impl<S, F, Req, K, V, C> ResponseFuture<S, F, Req, K, V, C>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn lead(
+        inner: Arc<Inner<K, V>>,
+        key: K,
+        leader: Leader<K, Brought<V>>,
+        service: S,
+        request: Req,
+        classify: C,
+    ) -> Self {
+        Self { state: State::Load { load: Load::new(inner, key, leader, service, request, classify, false) } }
+    }
+
+    pub(crate) fn follow(
+        inner: Arc<Inner<K, V>>,
+        key: K,
+        follower: Follower<K, Brought<V>>,
+        service: S,
+        request: Req,
+        classify: C,
+    ) -> Self {
+        let mine = Some((inner, key, service, request, classify));
+        Self { state: State::Follow { follow: Follow { follower, sleep: None, mine } } }
+    }
+}
+
+impl<S, Req, K, V, C> Future for ResponseFuture<S, S::Future, Req, K, V, C>
+where
+    S: Service<Req, Response = V>,
+    S::Error: Rejectable,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    C: Classify<V, S::Error>,
+{
+    type Output = Result<V, S::Error>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Project::Hit { value } = self.as_mut().project().state.project() {
+            return Poll::Ready(Ok(value.take().expect("it is not polled after it was ready")));
+        }
+        self.poll_slowly(cx)
+    }
+}
+
+impl<S, Req, K, V, C> ResponseFuture<S, S::Future, Req, K, V, C>
+where
+    S: Service<Req, Response = V>,
+    S::Error: Rejectable,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    C: Classify<V, S::Error>,
+{
+    #[inline(never)]
+    fn poll_slowly(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<V, S::Error>> {
+        loop {
+            let mut state = self.as_mut().project().state;
+            match state.as_mut().project() {
+                Project::Hit { value } => {
+                    return Poll::Ready(Ok(value.take().expect("it is not polled after it was ready")));
+                }
+                Project::Load { load } => return load.poll(cx),
+                Project::Pass { future } => return future.poll(cx),
+                Project::Begin { service, request } => {
+                    ready!(service.poll_ready(cx))?;
+                    let request = request.take().expect("it is called once");
+                    let future = service.call(request);
+                    state.set(State::Pass { future });
+                }
+                Project::Follow { follow } => match ready!(follow.poll_landed(cx)) {
+                    Some((Landed::With(Brought::Value(value)), _)) => return Poll::Ready(Ok(value)),
+                    Some((Landed::With(Brought::Failed(rejected)), _)) => {
+                        return Poll::Ready(Err(rejected.into()));
+                    }
+                    Some((Landed::Lead(leader), (inner, key, service, request, classify))) => {
+                        let load = Load::new(inner, key, leader, service, request, classify, false);
+                        state.set(State::Load { load });
+                    }
+                    None => {
+                        let Project::Follow { follow } = state.project() else {
+                            unreachable!("it did not change")
+                        };
+                        let inner = &follow.mine.as_ref().expect("nobody took it").0;
+                        return Poll::Ready(Err(inner.origin.reject(Reason::DeadlineExceeded).into()));
+                    }
+                },
+            }
+        }
+    }
+}
+
+type Mine<S, Req, K, V, C> = (Arc<Inner<K, V>>, K, S, Req, C);
+
+impl<S, Req, K: Hash + Eq, V: Clone, C> Follow<S, Req, K, V, C> {
+    /// How the flight ended; nothing, if the deadline passed before.
+    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
+    fn poll_landed(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(Landed<K, Brought<V>>, Mine<S, Req, K, V, C>)>> {
+        let mut this = self.project();
+        if let Poll::Ready(landed) = this.follower.poll(cx) {
+            return Poll::Ready(Some((landed, this.mine.take().expect("it ends once"))));
+        }
+        if this.sleep.is_none() {
+            let Some(deadline) = Deadline::current() else { return Poll::Pending };
+            this.sleep.set(Some(sleep_until(deadline.instant())));
+        }
+        let sleep = this.sleep.as_pin_mut().expect("it was set");
+        sleep.poll(cx).map(|()| None)
+    }
+}
+
+/// Counts one that has to wait for another.
+pub(crate) fn coalesced<K, V>(inner: &Inner<K, V>) {
+    count(&inner.counters.coalesced);
+}
+
+impl<S, F, Req, K: Hash + Eq, V, C> fmt::Debug for ResponseFuture<S, F, Req, K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+use std::{
+    future::Future,
+    hash::Hash,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use buttress_core::{BoxError, Classify, Outcome, Reason, Rejectable};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::{
+    Leader,
+    inner::{Brought, Inner, Judged},
+    stats::count,
+    store::{Entry, Want},
+    tier::{AnyLease, Boxed},
+};
+
+pin_project! {
+    /// A load: by way of the store, where there is one, to the service and back.
+    ///
+    /// Dropped, or unwound by a panic of the service's, it hands its key over to the next caller in line.
+    pub(crate) struct Load<S, F, Req, K, V, C>
+    where
+        K: Hash,
+        K: Eq,
+    {
+        inner: Arc<Inner<K, V>>,
+        key: K,
+        leader: Option<Leader<K, Brought<V>>>,
+        service: S,
+        request: Option<Req>,
+        classify: C,
+        lease: Option<AnyLease>,
+        // What was invalidated after this is not kept.
+        epoch: u64,
+        background: bool,
+        #[pin]
+        step: Step<F, V>,
+    }
+}
+
+pin_project! {
+    #[project = Project]
+    enum Step<F, V> {
+        Begin,
+        Enter { entering: Boxed<Result<Entry<V, AnyLease>, BoxError>> },
+        Ready,
+        Call { #[pin] future: F },
+        Fill { filling: Boxed<Result<(), BoxError>>, judged: Option<Judged<V>> },
+    }
+}
+
+impl<S, F, Req, K, V, C> Load<S, F, Req, K, V, C>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(
+        inner: Arc<Inner<K, V>>,
+        key: K,
+        leader: Leader<K, Brought<V>>,
+        service: S,
+        request: Req,
+        classify: C,
+        background: bool,
+    ) -> Self {
+        let epoch = inner.tags.epoch();
+        let (leader, request) = (Some(leader), Some(request));
+        Self {
+            inner,
+            key,
+            leader,
+            service,
+            request,
+            classify,
+            lease: None,
+            epoch,
+            background,
+            step: Step::Begin,
+        }
+    }
+}
+
+impl<S, Req, K, V, C> Future for Load<S, S::Future, Req, K, V, C>
+where
+    S: Service<Req, Response = V>,
+    S::Error: Rejectable,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    C: Classify<V, S::Error>,
+{
+    type Output = Result<V, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut this = self.as_mut().project();
+            match this.step.as_mut().project() {
+                Project::Begin => {
+                    // Somebody may have brought it between the caller's look and his turn to lead.
+                    if !*this.background
+                        && let Some(value) = this.inner.fresh(this.key)
+                    {
+                        land(this.leader, Brought::Value(value.clone()), || {});
+                        return Poll::Ready(Ok(value));
+                    }
+                    let want = if *this.background { Want::Fresh } else { this.inner.wanted() };
+                    self.as_mut().ask_store(want);
+                }
+                Project::Enter { entering } => match ready!(entering.as_mut().poll(cx)) {
+                    Ok(Entry::Found(stored)) => {
+                        count(&this.inner.counters.store_hits);
+                        let serves = this.inner.serves(&stored);
+                        let judged = this.inner.judge_stored(this.key, stored, *this.epoch);
+                        let value = judged.slot.value.clone();
+                        if serves {
+                            let (inner, key) = (&*this.inner, &*this.key);
+                            land(this.leader, Brought::Value(value.clone()), || inner.keep(key, judged));
+                            return Poll::Ready(Ok(value));
+                        }
+                        // Good for nothing but a failure of what comes now.
+                        this.inner.keep(this.key, judged);
+                        self.as_mut().ask_store(Want::Fresh);
+                    }
+                    Ok(Entry::Vacant(lease)) => {
+                        *this.lease = Some(lease);
+                        this.step.set(Step::Ready);
+                    }
+                    Err(error) => {
+                        this.inner
+                            .tier
+                            .iter()
+                            .for_each(|tier| tier.failed(&this.inner.counters, this.inner.origin, &error));
+                        this.step.set(Step::Ready);
+                    }
+                },
+                Project::Ready => match ready!(this.service.poll_ready(cx)) {
+                    Ok(()) => {
+                        let request = this.request.take().expect("it is called once");
+                        let future = this.service.call(request);
+                        this.step.set(Step::Call { future });
+                    }
+                    Err(error) => {
+                        let result = Err(error);
+                        let outcome = this.classify.classify(&result);
+                        return Poll::Ready(self.as_mut().settle_failure(result, outcome));
+                    }
+                },
+                Project::Call { future } => {
+                    let result = ready!(future.poll(cx));
+                    count(&this.inner.counters.loads);
+                    let value = match (this.classify.classify(&result), result) {
+                        (Outcome::Success, Ok(value)) => value,
+                        (outcome, result) => {
+                            return Poll::Ready(self.as_mut().settle_failure(result, outcome));
+                        }
+                    };
+                    let Some(mut judged) = this.inner.judge(this.key, &value, *this.epoch) else {
+                        // What was there is past its time, and not true any more.
+                        let (inner, key) = (&*this.inner, &*this.key);
+                        land(this.leader, Brought::Value(value.clone()), || _ = inner.memory.remove(key));
+                        return Poll::Ready(Ok(value));
+                    };
+                    let lease = this.lease.take();
+                    match (lease, judged.stored.take(), &this.inner.tier) {
+                        (Some(lease), Some(stored), Some(tier)) => {
+                            let filling = tier.store().fill(lease, this.key.clone(), stored);
+                            this.step.set(Step::Fill { filling, judged: Some(judged) });
+                        }
+                        _ => return Poll::Ready(Ok(self.as_mut().keep(judged))),
+                    }
+                }
+                Project::Fill { filling, judged } => {
+                    let filled = ready!(filling.as_mut().poll(cx));
+                    let judged = judged.take().expect("it is filled once");
+                    if let (Err(error), Some(tier)) = (filled, &this.inner.tier) {
+                        tier.failed(&this.inner.counters, this.inner.origin, &error);
+                    }
+                    return Poll::Ready(Ok(self.as_mut().keep(judged)));
+                }
+            }
+        }
+    }
+}
+
+impl<S, F, Req, K, V, C> Load<S, F, Req, K, V, C>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn ask_store(self: Pin<&mut Self>, want: Want) {
+        let mut this = self.project();
+        let step = match &this.inner.tier {
+            Some(tier) if !tier.rests() => {
+                Step::Enter { entering: tier.store().enter(this.key.clone(), want) }
+            }
+            _ => Step::Ready,
+        };
+        this.step.set(step);
+    }
+
+    fn keep(self: Pin<&mut Self>, judged: Judged<V>) -> V {
+        let this = self.project();
+        let value = judged.slot.value.clone();
+        let (inner, key) = (&*this.inner, &*this.key);
+        land(this.leader, Brought::Value(value.clone()), || inner.keep(key, judged));
+        value
+    }
+
+    /// After an error, or an answer that tells of one: what was there before, if it may be served for that.
+    fn settle_failure<E: Rejectable>(
+        self: Pin<&mut Self>,
+        result: Result<V, E>,
+        outcome: Outcome,
+    ) -> Result<V, E> {
+        let this = self.project();
+        let inner = &**this.inner;
+        count(&inner.counters.failures);
+        if *this.background {
+            inner.rest(this.key);
+        }
+        let rejected = result.as_ref().err().and_then(Rejectable::rejected).copied();
+        // What says nothing about the backend is the answer: `NotFound`, for example. A refusal is none.
+        let failed = rejected.is_some() || matches!(outcome, Outcome::Failure | Outcome::Throttled(_));
+        if failed && let Some(value) = inner.on_error(this.key) {
+            count(&inner.counters.stale);
+            land(this.leader, Brought::Value(value.clone()), || {});
+            return Ok(value);
+        }
+        match (&result, rejected) {
+            (Ok(value), _) => land(this.leader, Brought::Value(value.clone()), || {}),
+            // His own deadline is not that of those who wait: the next one leads.
+            (Err(_), Some(rejected)) if rejected.reason() == Reason::DeadlineExceeded => {
+                drop(this.leader.take())
+            }
+            (Err(_), Some(rejected)) => land(this.leader, Brought::Failed(rejected), || {}),
+            (Err(_), None) => {
+                // Counted by those who get it.
+                let rejected = inner.origin.reject(Reason::LoadFailed).after_sending();
+                land(this.leader, Brought::Failed(rejected), || {});
+            }
+        }
+        result
+    }
+}
+
+fn land<K: Hash + Eq, V>(
+    leader: &mut Option<Leader<K, Brought<V>>>,
+    brought: Brought<V>,
+    keep: impl FnOnce(),
+) {
+    if let Some(leader) = leader.take() {
+        leader.land_with(brought, keep);
+    }
+}
