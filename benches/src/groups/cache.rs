@@ -81,6 +81,18 @@ fn buttress(runtime: &Runtime, key: Key, ttl: Duration) -> Box<dyn Body> {
     filled(runtime, cache.layer(move |request: &u64| Some(key(*request))).layer(backend(key)))
 }
 
+fn handle(runtime: &Runtime, key: Key) -> Box<dyn Body> {
+    let cache: Cache<u64, Arc<u64>> = Cache::builder("hits").max_weight(ROOM).ttl(HOUR).build();
+    filled(runtime, cache.layer(move |request: &u64| Some(key(*request))).layer(backend(key)));
+    shared(service_fn(move |request| {
+        let key = key(request);
+        ready(Ok::<_, BoxError>(match cache.get(&key) {
+            Some(value) => value,
+            None => Arc::new(key),
+        }))
+    }))
+}
+
 fn bare_quick_cache(runtime: &Runtime, key: Key) -> Box<dyn Body> {
     let mut options = OptionsBuilder::new();
     options.estimated_items_capacity(ROOM as usize).weight_capacity(ROOM);
@@ -137,6 +149,8 @@ pub(crate) fn rows() -> Vec<Row> {
         row("buttress hit one key", |runtime| buttress(runtime, one, HOUR)),
         row("buttress hit zipf", |runtime| buttress(runtime, zipf, HOUR)),
         row("buttress hit one key for ever", |runtime| buttress(runtime, one, Duration::MAX)),
+        row("buttress handle one key", |runtime| handle(runtime, one)),
+        row("buttress handle zipf", |runtime| handle(runtime, zipf)),
         row("quick_cache one key", |runtime| bare_quick_cache(runtime, one)),
         row("quick_cache zipf", |runtime| bare_quick_cache(runtime, zipf)),
         row("moka one key", |runtime| moka(runtime, one)),

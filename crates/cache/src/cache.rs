@@ -11,10 +11,9 @@ use buttress_core::{BoxError, ByError, Metric, Observe, Origin, Rejectable};
 use tower_service::Service;
 
 use crate::{
-    CacheBuilder, CacheLayer, Joined, ResponseFuture, Stats,
-    future::coalesced,
+    CacheBuilder, CacheLayer, ResponseFuture, Stats,
     inner::Inner,
-    stats::count,
+    service::{Way, find},
     store::{Forget, Invalidations},
 };
 
@@ -84,22 +83,11 @@ where
             return Ok(value);
         }
         let once = Once(Some(load));
-        let future = if let Some((value, due)) = inner.while_revalidating(&key) {
-            let leader = if due { inner.flights.try_lead(&key) } else { None };
-            let Some(leader) = leader else {
-                count(&inner.counters.stale);
-                return Ok(value);
-            };
-            ResponseFuture::lead(inner.clone(), key, leader, once, (), ByError)
-        } else {
-            count(&inner.counters.misses);
-            match inner.flights.join(&key) {
-                Joined::Lead(leader) => ResponseFuture::lead(inner.clone(), key, leader, once, (), ByError),
-                Joined::Follow(follower) => {
-                    coalesced(inner);
-                    ResponseFuture::follow(inner.clone(), key, follower, once, (), ByError)
-                }
-            }
+        let future = match find(inner, &key) {
+            Way::Stale(value) => return Ok(value),
+            Way::Refresh(_, leader) => ResponseFuture::lead(inner, key, leader, once, (), ByError, true),
+            Way::Lead(leader) => ResponseFuture::lead(inner, key, leader, once, (), ByError, false),
+            Way::Follow(follower) => ResponseFuture::follow(inner, key, follower, once, (), ByError),
         };
         let mut future = pin!(future);
         poll_fn(|cx| future.as_mut().poll(cx)).await

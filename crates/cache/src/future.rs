@@ -16,7 +16,6 @@ use crate::{
     Follower, Landed, Leader,
     inner::{Brought, Inner},
     load::Load,
-    stats::count,
 };
 
 pin_project! {
@@ -63,9 +62,8 @@ pin_project! {
     {
         #[pin]
         follower: Follower<K, Brought<V>>,
-        // Until the deadline of the caller.
-        #[pin]
-        sleep: Option<Sleep>,
+        // Until the deadline of the caller. In a box: it is large, and the future of a hit would be as large.
+        sleep: Option<Pin<Box<Sleep>>>,
         // What a new leader begins with.
         mine: Option<(Arc<Inner<K, V>>, K, S, Req, C)>,
     }
@@ -77,6 +75,7 @@ impl<S, F, Req, K: Hash + Eq, V, C> ResponseFuture<S, F, Req, K, V, C> {
         Self { state: State::Hit { value: Some(value) } }
     }
 
+    #[inline(always)]
     pub(crate) const fn pass(service: S, request: Req) -> Self {
         Self { state: State::Begin { service, request: Some(request) } }
     }
@@ -87,26 +86,33 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    #[inline(always)]
     pub(crate) fn lead(
-        inner: Arc<Inner<K, V>>,
+        inner: &Arc<Inner<K, V>>,
         key: K,
         leader: Leader<K, Brought<V>>,
         service: S,
         request: Req,
         classify: C,
+        refreshes: bool,
     ) -> Self {
-        Self { state: State::Load { load: Load::new(inner, key, leader, service, request, classify, false) } }
+        Self {
+            state: State::Load {
+                load: Load::new(inner.clone(), key, leader, service, request, classify, refreshes),
+            },
+        }
     }
 
+    #[inline(always)]
     pub(crate) fn follow(
-        inner: Arc<Inner<K, V>>,
+        inner: &Arc<Inner<K, V>>,
         key: K,
         follower: Follower<K, Brought<V>>,
         service: S,
         request: Req,
         classify: C,
     ) -> Self {
-        let mine = Some((inner, key, service, request, classify));
+        let mine = Some((inner.clone(), key, service, request, classify));
         Self { state: State::Follow { follow: Follow { follower, sleep: None, mine } } }
     }
 }
@@ -185,22 +191,17 @@ impl<S, Req, K: Hash + Eq, V: Clone, C> Follow<S, Req, K, V, C> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<(Landed<K, Brought<V>>, Mine<S, Req, K, V, C>)>> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(landed) = this.follower.poll(cx) {
             return Poll::Ready(Some((landed, this.mine.take().expect("it ends once"))));
         }
         if this.sleep.is_none() {
             let Some(deadline) = Deadline::current() else { return Poll::Pending };
-            this.sleep.set(Some(sleep_until(deadline.instant())));
+            *this.sleep = Some(Box::pin(sleep_until(deadline.instant())));
         }
-        let sleep = this.sleep.as_pin_mut().expect("it was set");
-        sleep.poll(cx).map(|()| None)
+        let sleep = this.sleep.as_mut().expect("it was set");
+        sleep.as_mut().poll(cx).map(|()| None)
     }
-}
-
-/// Counts one that has to wait for another.
-pub(crate) fn coalesced<K, V>(inner: &Inner<K, V>) {
-    count(&inner.counters.coalesced);
 }
 
 impl<S, F, Req, K: Hash + Eq, V, C> fmt::Debug for ResponseFuture<S, F, Req, K, V, C> {

@@ -112,10 +112,9 @@ where
         Some((slot.value, !rests && now >= slot.until))
     }
 
-    /// A value that may be served because the load failed.
-    pub(crate) fn on_error(&self, key: &K) -> Option<V> {
-        // A load in the background that failed keeps the value as well.
-        let window = self.config.on_error;
+    /// A value that may be served because the load failed, or the refresh.
+    pub(crate) fn on_error(&self, key: &K, refreshes: bool) -> Option<V> {
+        let window = if refreshes { self.config.stale() } else { self.config.on_error };
         if window == 0 {
             return None;
         }
@@ -130,7 +129,7 @@ where
 
     /// What a store is asked for.
     pub(crate) fn wanted(&self) -> Want {
-        if self.config.revalidate > 0 { Want::Any } else { Want::Fresh }
+        if self.config.stale() > 0 { Want::Any } else { Want::Fresh }
     }
 
     /// What a loaded value is worth; nothing if it is not to be kept. Calls the user's functions.

@@ -36,7 +36,7 @@ pin_project! {
         lease: Option<AnyLease>,
         // What was invalidated after this is not kept.
         epoch: u64,
-        background: bool,
+        refreshes: bool,
         #[pin]
         step: Step<F, V>,
     }
@@ -49,7 +49,7 @@ pin_project! {
         Enter { entering: Boxed<Result<Entry<V, AnyLease>, BoxError>> },
         Ready,
         Call { #[pin] future: F },
-        Fill { filling: Boxed<Result<(), BoxError>>, judged: Option<Judged<V>> },
+        Fill { filling: Boxed<Result<(), BoxError>>, judged: Option<Box<Judged<V>>> },
     }
 }
 
@@ -58,6 +58,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    #[inline(always)]
     pub(crate) fn new(
         inner: Arc<Inner<K, V>>,
         key: K,
@@ -65,7 +66,7 @@ where
         service: S,
         request: Req,
         classify: C,
-        background: bool,
+        refreshes: bool,
     ) -> Self {
         let epoch = inner.tags.epoch();
         let (leader, request) = (Some(leader), Some(request));
@@ -78,7 +79,7 @@ where
             classify,
             lease: None,
             epoch,
-            background,
+            refreshes,
             step: Step::Begin,
         }
     }
@@ -100,13 +101,13 @@ where
             match this.step.as_mut().project() {
                 Project::Begin => {
                     // Somebody may have brought it between the caller's look and his turn to lead.
-                    if !*this.background
+                    if !*this.refreshes
                         && let Some(value) = this.inner.fresh(this.key)
                     {
                         land(this.leader, Brought::Value(value.clone()), || {});
                         return Poll::Ready(Ok(value));
                     }
-                    let want = if *this.background { Want::Fresh } else { this.inner.wanted() };
+                    let want = if *this.refreshes { Want::Fresh } else { this.inner.wanted() };
                     self.as_mut().ask_store(want);
                 }
                 Project::Enter { entering } => match ready!(entering.as_mut().poll(cx)) {
@@ -167,7 +168,7 @@ where
                     match (lease, judged.stored.take(), &this.inner.tier) {
                         (Some(lease), Some(stored), Some(tier)) => {
                             let filling = tier.store().fill(lease, this.key.clone(), stored);
-                            this.step.set(Step::Fill { filling, judged: Some(judged) });
+                            this.step.set(Step::Fill { filling, judged: Some(Box::new(judged)) });
                         }
                         _ => return Poll::Ready(Ok(self.as_mut().keep(judged))),
                     }
@@ -175,6 +176,7 @@ where
                 Project::Fill { filling, judged } => {
                     let filled = ready!(filling.as_mut().poll(cx));
                     let judged = judged.take().expect("it is filled once");
+                    let judged = *judged;
                     if let (Err(error), Some(tier)) = (filled, &this.inner.tier) {
                         tier.failed(&this.inner.counters, this.inner.origin, &error);
                     }
@@ -218,14 +220,16 @@ where
         let this = self.project();
         let inner = &**this.inner;
         count(&inner.counters.failures);
-        if *this.background {
+        if *this.refreshes {
             inner.rest(this.key);
         }
         let rejected = result.as_ref().err().and_then(Rejectable::rejected).copied();
         // What says nothing about the backend is the answer: `NotFound`, for example. A refusal is none.
         let failed = rejected.is_some() || matches!(outcome, Outcome::Failure | Outcome::Throttled(_));
-        if failed && let Some(value) = inner.on_error(this.key) {
-            count(&inner.counters.stale);
+        if failed && let Some(value) = inner.on_error(this.key, *this.refreshes) {
+            if !*this.refreshes {
+                count(&inner.counters.stale);
+            }
             land(this.leader, Brought::Value(value.clone()), || {});
             return Ok(value);
         }

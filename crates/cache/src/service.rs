@@ -8,8 +8,8 @@ use buttress_core::{Classify, Rejectable};
 use tower_service::Service;
 
 use crate::{
-    Cache, Joined, ResponseFuture,
-    future::coalesced,
+    Cache, Follower, Joined, Leader, ResponseFuture,
+    inner::{Brought, Inner},
     refresh::{Begun, Refresh},
     stats::count,
 };
@@ -52,77 +52,102 @@ where
     type Future = ResponseFuture<S, S::Future, Req, K, V, C>;
 
     /// Always ready: a hit never waits for the service inside. A miss waits for it in its future.
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
 
     /// # Panics
     /// When the key function does. That harms this call alone.
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let key = (self.key)(&request);
-        if let Some(key) = &key
-            && let Some(value) = self.cache.inner.fresh(key)
-        {
+        let cache = &self.cache.inner;
+        let Some(key) = key else {
+            return ResponseFuture::pass(past(cache, &self.inner), request);
+        };
+        if let Some(value) = cache.fresh(&key) {
             return ResponseFuture::hit(value);
         }
-        self.call_without_a_hit(key, request)
-    }
-}
-
-impl<S, K, V, F, C, R> Cached<S, K, V, F, C, R>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    C: Clone,
-{
-    #[inline(never)]
-    fn call_without_a_hit<Req, Fut>(
-        &self,
-        key: Option<K>,
-        request: Req,
-    ) -> ResponseFuture<S, Fut, Req, K, V, C>
-    where
-        S: Clone,
-        R: Refresh<S, Req, K, V, C>,
-    {
-        let inner = &self.cache.inner;
-        let Some(key) = key else {
-            count(&inner.counters.passed);
-            return ResponseFuture::pass(self.inner.clone(), request);
-        };
-        if let Some((value, due)) = inner.while_revalidating(&key) {
-            if due && let Some(leader) = inner.flights.try_lead(&key) {
+        // Each future is written here, where it is polled, by what is inlined: else the way of a hit would copy it.
+        match find(cache, &key) {
+            Way::Stale(value) => ResponseFuture::hit(value),
+            Way::Refresh(value, leader) => {
                 let begun = Begun(leader, self.inner.clone(), request);
-                if let Some(Begun(leader, service, request)) =
-                    self.refresh.refresh(inner, &key, begun, self.classify.clone())
-                {
-                    return ResponseFuture::lead(
-                        inner.clone(),
+                match self.refresh.refresh(cache, &key, begun, self.classify.clone()) {
+                    None => {
+                        count(&cache.counters.stale);
+                        ResponseFuture::hit(value)
+                    }
+                    Some(Begun(leader, service, request)) => ResponseFuture::lead(
+                        cache,
                         key,
                         leader,
                         service,
                         request,
                         self.classify.clone(),
-                    );
+                        true,
+                    ),
                 }
             }
-            count(&inner.counters.stale);
-            return ResponseFuture::hit(value);
-        }
-        count(&inner.counters.misses);
-        let (service, classify) = (self.inner.clone(), self.classify.clone());
-        match inner.flights.join(&key) {
-            Joined::Lead(leader) => {
-                ResponseFuture::lead(inner.clone(), key, leader, service, request, classify)
-            }
-            Joined::Follow(follower) => {
-                coalesced(inner);
-                ResponseFuture::follow(inner.clone(), key, follower, service, request, classify)
-            }
+            Way::Lead(leader) => ResponseFuture::lead(
+                cache,
+                key,
+                leader,
+                self.inner.clone(),
+                request,
+                self.classify.clone(),
+                false,
+            ),
+            Way::Follow(follower) => ResponseFuture::follow(
+                cache,
+                key,
+                follower,
+                self.inner.clone(),
+                request,
+                self.classify.clone(),
+            ),
         }
     }
+}
+
+/// What there is for a key without a fresh value.
+pub(crate) enum Way<K: Hash + Eq, V> {
+    /// An old value, which somebody loads anew already, or nobody for now.
+    Stale(V),
+    /// An old value, and the duty to load it anew.
+    Refresh(V, Leader<K, Brought<V>>),
+    Lead(Leader<K, Brought<V>>),
+    Follow(Follower<K, Brought<V>>),
+}
+
+#[inline(never)]
+pub(crate) fn find<K, V>(cache: &Inner<K, V>, key: &K) -> Way<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    if let Some((value, due)) = cache.while_revalidating(key) {
+        if due && let Some(leader) = cache.flights.try_lead(key) {
+            return Way::Refresh(value, leader);
+        }
+        count(&cache.counters.stale);
+        return Way::Stale(value);
+    }
+    count(&cache.counters.misses);
+    match cache.flights.join(key) {
+        Joined::Lead(leader) => Way::Lead(leader),
+        Joined::Follow(follower) => {
+            count(&cache.counters.coalesced);
+            Way::Follow(follower)
+        }
+    }
+}
+
+#[inline(never)]
+fn past<K, V, S: Clone>(cache: &Inner<K, V>, service: &S) -> S {
+    count(&cache.counters.passed);
+    service.clone()
 }
 
 impl<S, K, V, F, C, R> fmt::Debug for Cached<S, K, V, F, C, R> {

@@ -177,6 +177,10 @@ async fn in_the_foreground_one_caller_waits_and_the_others_get_the_old_value() {
     };
     let (first, second) = tokio::join!(load(), load());
     assert_eq!((first.unwrap(), second.unwrap()), (3, 2));
+    // A load that fails leaves the old value also to the one who made it.
+    advance(100 * MS).await;
+    let fails = cache.get_or_load(1, async || Err::<u32, BoxError>("no".into()));
+    assert_eq!(fails.await.unwrap(), 3);
 }
 
 #[tokio::test(start_paused = true)]
