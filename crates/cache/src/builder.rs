@@ -10,7 +10,7 @@ pub struct CacheBuilder<K, V> {
     origin: Origin,
     config: Config<K, V>,
     tier: Option<Tier<K, V>>,
-    attach: Option<Box<dyn FnOnce(Invalidations<K>)>>,
+    attach: Option<Box<dyn FnOnce(Invalidations<K>) + Send>>,
 }
 
 impl<K, V> CacheBuilder<K, V>

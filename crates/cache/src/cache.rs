@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::{
     CacheBuilder, CacheLayer, ResponseFuture, Stats,
-    inner::Inner,
+    inner::{Brought, Inner},
     service::{Way, find},
     store::{Forget, Invalidations},
 };
@@ -93,25 +93,28 @@ where
         poll_fn(|cx| future.as_mut().poll(cx)).await
     }
 
-    /// Keeps a value as if it had been loaded now. A load on its way does not overwrite it.
+    /// Keeps a value as if it had been loaded now. A load on its way does not overwrite it; who asks for the key meanwhile gets
+    /// it, too.
     ///
     /// # Errors
     /// When the store fails. This process has it in any case.
     pub async fn insert(&self, key: K, value: V) -> Result<(), BoxError> {
         let inner = &self.inner;
-        inner.flights.detach(&key);
+        // A flight like that of a load: what is written or invalidated before it has landed is known then.
+        let leader = inner.flights.lead(&key);
         let epoch = inner.tags.epoch();
-        let Some(mut judged) = inner.judge(&key, &value, epoch) else { return self.invalidate(&key).await };
-        let put = match (&inner.tier, judged.stored.take()) {
-            (Some(tier), Some(stored)) => Some(tier.store().put(key.clone(), stored)),
-            _ => None,
+        let Some(mut judged) = inner.judge(&key, &value, epoch) else {
+            drop(leader);
+            return self.invalidate(&key).await;
         };
-        let result = match put {
-            Some(put) => put.await,
-            None => Ok(()),
+        let result = match (&inner.tier, judged.stored.take()) {
+            (Some(tier), Some(stored)) => tier.store().put(key.clone(), stored).await,
+            _ => Ok(()),
         };
-        inner.flights.detach(&key);
-        inner.keep(&key, judged);
+        if !leader.land_with(Brought::Value(value), || inner.keep(&key, judged)) && inner.tier.is_some() {
+            // Which of the two the store took last is not known.
+            inner.forget(&key);
+        }
         result
     }
 

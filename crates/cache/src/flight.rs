@@ -127,6 +127,20 @@ impl<K: Hash + Eq, T> Flights<K, T> {
         free.then(|| self.begin(flights, hash, mine, shard))
     }
 
+    /// Begins a flight of a key in any case: the one that there may be is [detached](Self::detach).
+    pub fn lead(self: &Arc<Self>, key: &K) -> Leader<K, T>
+    where
+        K: Clone,
+    {
+        let (hash, shard) = self.place(key);
+        let mine = key.clone();
+        let mut flights = lock(&self.shards[shard]);
+        if let Some(flight) = flights.flights.iter_mut().find(|flight| flight.is(hash, key)) {
+            flight.detached = true;
+        }
+        self.begin(flights, hash, mine, shard)
+    }
+
     fn begin(
         self: &Arc<Self>,
         mut flights: crate::sync::MutexGuard<'_, Shard<K, T>>,

@@ -29,6 +29,35 @@ async fn regression_21_waiters_are_woken_and_not_polled() {
     assert_eq!(cache.stats().coalesced, 63);
 }
 
+/// In real time: virtual time has no processor to spare.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn regression_21_waiting_takes_no_time_of_the_processor() {
+    let cache = cache("regression_21_processor");
+    let backend = Backend::new();
+    let service = cache.layer(key).layer(Slow(backend.service::<BoxError>(), 20 * MS).boxed());
+    // What else the machine does only adds to it.
+    let mut least = Duration::MAX;
+    for round in 0..5 {
+        let before = on_the_processor();
+        let waiters: Vec<_> = (0..64).map(|_| tokio::spawn(service.clone().oneshot(round))).collect();
+        for waiter in waiters {
+            assert_eq!(waiter.await.unwrap().unwrap(), round);
+        }
+        least = least.min(on_the_processor() - before);
+        assert_eq!(backend.calls(), round as usize + 1);
+    }
+    eprintln!("64 callers, one load of 20 ms: {least:?} on the processor");
+    assert!(least < MS, "{least:?}");
+}
+
+/// For how long this thread has run.
+#[cfg(target_os = "linux")]
+fn on_the_processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[tokio::test(start_paused = true)]
 async fn regression_22_a_leader_that_goes_away_hands_over_and_a_panic_poisons_nothing() {
     let cache: Cache<u32, u32> = cache("regression_22");
