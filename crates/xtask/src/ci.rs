@@ -21,12 +21,13 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 6] = [
+const MODELLED: [&str; 7] = [
     "buttress-budget",
     "buttress-bulkhead",
     "buttress-cache",
     "buttress-circuit-breaker",
     "buttress-hedge",
+    "buttress-http-cache",
     "buttress-rate-limit",
 ];
 

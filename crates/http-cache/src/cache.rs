@@ -1,0 +1,174 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use buttress_cache::{Flights, Memory};
+use buttress_core::{Metric, Observe, Origin};
+use http::{Uri, request};
+use tokio::time::Instant;
+
+use crate::{
+    HttpCacheBuilder, HttpCacheLayer,
+    flight::Brought,
+    key::Key,
+    rules::{CacheName, Kind, Rules},
+    shelf::{Entry, Shelf, Variants},
+    stats::{Counters, Stats, count},
+};
+
+/// An HTTP cache: stored responses, shared by all its clones and by the services that its layers make.
+#[derive(Clone)]
+pub struct HttpCache {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) origin: Origin,
+    pub(crate) rules: Rules,
+    /// How it is called in `Cache-Status`, where it tells.
+    pub(crate) status_name: Option<CacheName>,
+    pub(crate) max_body: u64,
+    pub(crate) shelf: Shelf,
+    pub(crate) flights: Arc<Flights<Key, Brought>>,
+    pub(crate) counters: Counters,
+    /// Addresses whose last answer was no good for others, and until when nobody waits for one.
+    apart: Memory<Key, Instant>,
+    /// Addresses whose refresh failed, and until when none is tried.
+    resting: Memory<Key, Instant>,
+}
+
+/// For so long after an answer that could not be shared, requests for its address are not collapsed.
+const APART: Duration = Duration::from_secs(2);
+/// For so long after a refresh that failed there is no other.
+const REST: Duration = Duration::from_secs(1);
+const REMEMBERED: u64 = 1_024;
+
+impl HttpCache {
+    /// A cache by that name, which stands in `Cache-Status` fields, events and errors.
+    pub fn builder(name: impl AsRef<str>, kind: Kind) -> HttpCacheBuilder {
+        HttpCacheBuilder::new(name.as_ref(), kind)
+    }
+
+    /// Puts it before a service.
+    #[must_use]
+    pub fn layer(&self) -> HttpCacheLayer {
+        HttpCacheLayer::new(self.clone())
+    }
+
+    /// Lets go of what is stored for an absolute address. What is on its way to be stored there is not stored.
+    ///
+    /// An address without host names nothing, and nothing is done.
+    pub fn invalidate(&self, uri: &Uri) {
+        if let Some(key) = Key::of_uri(uri) {
+            self.inner.invalidate(&key);
+        }
+    }
+
+    /// Lets go of everything.
+    pub fn clear(&self) {
+        count(&self.inner.counters.invalidations);
+        self.inner.flights.detach_all();
+        self.inner.shelf.clear();
+    }
+
+    /// The figures since it was built.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shelf = &self.inner.shelf;
+        Stats::of(&self.inner.counters, shelf.addresses(), shelf.weight(), shelf.evicted())
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(
+        origin: Origin,
+        rules: Rules,
+        status_name: Option<CacheName>,
+        max_body: u64,
+        max_weight: u64,
+    ) -> Self {
+        Self {
+            origin,
+            rules,
+            status_name,
+            max_body,
+            shelf: Shelf::new(max_weight),
+            flights: Arc::new(Flights::new()),
+            counters: Counters::default(),
+            apart: Memory::new(REMEMBERED, REMEMBERED as usize),
+            resting: Memory::new(REMEMBERED, REMEMBERED as usize),
+        }
+    }
+
+    /// The newest of the stored responses that a request may be answered with.
+    pub(crate) fn select(&self, variants: &Variants, request: &request::Parts) -> Option<Arc<Entry>> {
+        let right = |entry: &&Arc<Entry>| self.rules.matches(&entry.stored, request) && entry.is_there();
+        let newer =
+            |newest: &'_ Arc<Entry>, entry: &'_ Arc<Entry>| entry.stored.is_newer_than(&newest.stored);
+        let mut newest: Option<&Arc<Entry>> = None;
+        for entry in variants.iter().filter(right) {
+            if newest.is_none_or(|newest| newer(newest, entry)) {
+                newest = Some(entry);
+            }
+        }
+        newest.cloned()
+    }
+
+    pub(crate) fn invalidate(&self, key: &Key) {
+        count(&self.counters.invalidations);
+        self.flights.detach(key);
+        self.shelf.invalidate(key);
+    }
+
+    /// The addresses that a request changed, by its answer.
+    pub(crate) fn changed(&self, key: &Key, request: &request::Parts, response: &http::response::Parts) {
+        let Some(target) = key.uri() else { return };
+        for uri in self.rules.invalidated(request, response, &target) {
+            if let Some(key) = Key::of_uri(&uri) {
+                self.invalidate(&key);
+            }
+        }
+    }
+
+    /// From now on nobody waits for another's answer, for a while.
+    pub(crate) fn set_apart(&self, key: &Key) {
+        self.apart.insert(key.clone(), Instant::now() + APART, 1);
+    }
+
+    pub(crate) fn share_again(&self, key: &Key) {
+        if self.apart.get(key).is_some() {
+            self.apart.remove(key);
+        }
+    }
+
+    pub(crate) fn is_apart(&self, key: &Key, now: Instant) -> bool {
+        self.apart.get(key).is_some_and(|until| now < until)
+    }
+
+    pub(crate) fn rest(&self, key: &Key) {
+        self.resting.insert(key.clone(), Instant::now() + REST, 1);
+    }
+
+    pub(crate) fn rests(&self, key: &Key, now: Instant) -> bool {
+        self.resting.get(key).is_some_and(|until| now < until)
+    }
+}
+
+impl Observe for HttpCache {
+    fn origin(&self) -> Origin {
+        self.inner.origin
+    }
+
+    fn observe(&self, visit: &mut dyn FnMut(Metric)) {
+        self.stats().observe(visit);
+        self.inner.origin.observe_rejections(visit);
+    }
+}
+
+impl fmt::Debug for HttpCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCache")
+            .field("name", &self.inner.origin.name())
+            .field("kind", &self.inner.rules.kind())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
