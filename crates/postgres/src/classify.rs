@@ -22,22 +22,23 @@ pub struct SqlStateClassifier;
 
 impl<Res> Classify<Res, Error> for SqlStateClassifier {
     fn classify(&self, result: &Result<Res, Error>) -> Outcome {
-        match result {
-            Ok(_) => Outcome::Success,
-            Err(Error::Rejected(rejected)) => rejected.outcome(),
-            Err(error @ (Error::Connect { .. } | Error::Database { .. })) => match error.sqlstate() {
-                Some(state) => judge(state.code()),
-                None => Outcome::Failure,
-            },
-            Err(Error::Lost { .. } | Error::CommitUncertain { .. }) => Outcome::Failure,
-            Err(
-                Error::Query { .. }
-                | Error::RolledBack { .. }
-                | Error::Decode { .. }
-                | Error::NotFound { .. }
-                | Error::TooMany { .. },
-            ) => Outcome::Ignored,
-        }
+        result.as_ref().err().map_or(Outcome::Success, outcome)
+    }
+}
+
+pub(crate) fn outcome(error: &Error) -> Outcome {
+    match error {
+        Error::Rejected(rejected) => rejected.outcome(),
+        Error::Connect { .. } | Error::Database { .. } => match error.sqlstate() {
+            Some(state) => judge(state.code()),
+            None => Outcome::Failure,
+        },
+        Error::Lost { .. } | Error::CommitUncertain { .. } => Outcome::Failure,
+        Error::Query { .. }
+        | Error::RolledBack { .. }
+        | Error::Decode { .. }
+        | Error::NotFound { .. }
+        | Error::TooMany { .. } => Outcome::Ignored,
     }
 }
 

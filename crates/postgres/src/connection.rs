@@ -7,7 +7,7 @@ use buttress_core::Origin;
 use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
 use tokio_postgres::{
-    Statement,
+    RowStream, Statement,
     error::{DbError, SqlState},
 };
 
@@ -29,6 +29,10 @@ pub(crate) struct Call<'a> {
     /// Set just before the server is asked to run the statement. Preparing it does not count: that changes nothing.
     pub(crate) sent: &'a AtomicBool,
     pub(crate) in_transaction: bool,
+    /// Whether its rows may be kept for long. They must not keep a statement prepared, then, of which a connection has
+    /// only so many.
+    #[cfg(feature = "cache")]
+    pub(crate) is_kept: bool,
 }
 
 impl Connection {
@@ -91,12 +95,11 @@ impl Connection {
             return Err((Reached::Nothing, Error::Query { instance, cause }));
         }
         // It is there when the server has bound the values; what it carries out is in the stream.
-        let stream =
-            self.client.query_raw(statement, call.params.iter().copied()).await.map_err(|cause| {
-                let error = Error::of_statement(instance, cause, true);
-                let unfit = matches!(error, Error::Query { .. });
-                (if unfit { Reached::Nothing } else { Reached::Binding }, error)
-            })?;
+        let stream = self.stream(statement, call).await.map_err(|cause| {
+            let error = Error::of_statement(instance, cause, true);
+            let unfit = matches!(error, Error::Query { .. });
+            (if unfit { Reached::Nothing } else { Reached::Binding }, error)
+        })?;
         let mut stream = std::pin::pin!(stream);
         let mut rows = Vec::new();
         let running = |cause| (Reached::Running, Error::of_statement(instance, cause, true));
@@ -104,6 +107,20 @@ impl Connection {
             rows.push(row);
         }
         Ok(Rows::new(rows, stream.rows_affected().unwrap_or(0), instance))
+    }
+
+    async fn stream(
+        &self,
+        statement: &Statement,
+        call: &Call<'_>,
+    ) -> Result<RowStream, tokio_postgres::Error> {
+        let params = call.params.iter().copied();
+        #[cfg(feature = "cache")]
+        if call.is_kept {
+            let typed = params.zip(statement.params().iter().cloned());
+            return self.client.query_typed_raw(&call.parsed.sql, typed).await;
+        }
+        self.client.query_raw(statement, params).await
     }
 
     fn statements(&self) -> MutexGuard<'_, Statements<Statement>> {

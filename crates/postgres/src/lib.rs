@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cache")]
+mod cache;
 mod classify;
 mod condition;
 mod config;
@@ -26,6 +28,8 @@ mod within;
 
 pub use tokio_postgres;
 
+#[cfg(feature = "cache")]
+pub use self::cache::{CachedQueries, QueryCache, QueryCacheFuture, QueryKey, Table};
 pub use self::{
     classify::SqlStateClassifier,
     config::PostgresConfig,

@@ -148,6 +148,8 @@ impl Shared {
                 params: &params,
                 sent: &sent,
                 in_transaction: false,
+                #[cfg(feature = "cache")]
+                is_kept: query.uses.cached.is_some(),
             };
             lease.occupy();
             let Ok(result) = within(deadline, lease.connection().run(&call)).await else {

@@ -5,7 +5,18 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, WrongType};
 
 use crate::{QueryError, named::Parsed, repeatable::only_reads};
 
-type Value = Arc<dyn ToSql + Send + Sync>;
+/// A value that is bound. It can be asked which types it takes, which the driver's trait object cannot.
+pub(crate) trait Value: ToSql + Send + Sync {
+    #[cfg(feature = "cache")]
+    fn takes(&self, ty: &Type) -> bool;
+}
+
+impl<T: ToSql + Send + Sync> Value for T {
+    #[cfg(feature = "cache")]
+    fn takes(&self, ty: &Type) -> bool {
+        T::accepts(ty)
+    }
+}
 
 /// One SQL statement with the values of its parameters.
 ///
@@ -28,16 +39,24 @@ type Value = Arc<dyn ToSql + Send + Sync>;
 #[derive(Clone)]
 pub struct Query {
     text: Cow<'static, str>,
-    values: Vec<(Cow<'static, str>, Value)>,
+    values: Vec<(Cow<'static, str>, Arc<dyn Value>)>,
     /// What the caller knows better than the text.
     repeatable: Option<bool>,
+    #[cfg(feature = "cache")]
+    pub(crate) uses: crate::cache::Uses,
 }
 
 impl Query {
     /// A statement without values. The text must not contain what a client sent: bind it.
     #[must_use]
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { text: text.into(), values: Vec::new(), repeatable: None }
+        Self {
+            text: text.into(),
+            values: Vec::new(),
+            repeatable: None,
+            #[cfg(feature = "cache")]
+            uses: crate::cache::Uses::default(),
+        }
     }
 
     /// Gives the parameter of this name (without the colon) its value. `Option::None` is SQL's `NULL`.
@@ -93,8 +112,16 @@ impl Query {
         &self.text
     }
 
+    /// What is bound, in the order in which it was.
+    #[cfg(feature = "cache")]
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &dyn Value)> {
+        self.values.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// The values in the order of `$1`, `$2`, ...
     pub(crate) fn resolve<'q>(&'q self, parsed: &'q Parsed) -> Result<Vec<Param<'q>>, QueryError> {
+        #[cfg(feature = "cache")]
+        self.uses.check(&self.text)?;
         let mut params: Vec<Option<Param<'q>>> = vec![None; parsed.names.len()];
         for (name, value) in &self.values {
             let index = *parsed.names.get(&**name).ok_or_else(|| QueryError::Unknown((&**name).into()))?;
@@ -123,7 +150,7 @@ impl fmt::Debug for Query {
 #[derive(Clone, Copy)]
 pub(crate) struct Param<'q> {
     name: &'q str,
-    value: &'q (dyn ToSql + Send + Sync),
+    value: &'q dyn Value,
 }
 
 impl fmt::Debug for Param<'_> {

@@ -38,6 +38,15 @@ pub enum QueryError {
     SessionState(&'static str),
     /// `COPY` has a protocol of its own.
     Copy,
+    /// It is marked both as cached and as one that writes.
+    #[cfg(feature = "cache")]
+    CachedAndWrites,
+    /// It is marked as cached, but its text may write or lock: answered from the cache, it would do neither.
+    #[cfg(feature = "cache")]
+    CachedWriter,
+    /// There is no such table to listen to.
+    #[cfg(feature = "cache")]
+    NoTable(Box<str>),
 }
 
 impl fmt::Display for QueryError {
@@ -69,6 +78,21 @@ impl fmt::Display for QueryError {
                  LOCAL or a cursor without HOLD, or the URL's `options`"
             ),
             Self::Copy => f.write_str("COPY cannot be run as a query: use the driver for it"),
+            #[cfg(feature = "cache")]
+            Self::CachedAndWrites => f.write_str("the query is marked by `cached` and by `writes`: it is one of them"),
+            #[cfg(feature = "cache")]
+            Self::CachedWriter => f.write_str(
+                "the query is marked by `cached`, but its text may write or lock (a column by such a name, as `update`, is \
+                 written in quotes)",
+            ),
+            #[cfg(feature = "cache")]
+            Self::NoTable(name) => {
+                write!(
+                    f,
+                    "there is no table `{name}` to listen to: a name is written as the catalogue has it, without quotes, and \
+                     of a view its tables are named"
+                )
+            }
         }
     }
 }

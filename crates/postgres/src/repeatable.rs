@@ -10,11 +10,21 @@ const WRITERS: [&str; 7] = ["INTO", "INSERT", "UPDATE", "DELETE", "MERGE", "ANAL
 /// Whether the text begins with one of the [`READERS`], and has neither one of the [`WRITERS`] nor a lock anywhere. A
 /// column by such a name makes it unsure, which counts as no.
 pub(crate) fn only_reads(text: &str) -> bool {
+    reads_from(&READERS, text)
+}
+
+/// Whether an answer may stand for the next one: the same, and `WITH` too, if nothing in it writes.
+#[cfg(feature = "cache")]
+pub(crate) fn may_be_cached(text: &str) -> bool {
+    only_reads(text) || reads_from(&["WITH"], text)
+}
+
+fn reads_from(readers: &[&str], text: &str) -> bool {
     let is_one_of = |list: &[&str], word: &str| list.iter().any(|listed| listed.eq_ignore_ascii_case(word));
     let mut tokens = Lexer::new(text).filter(|(token, _)| !matches!(token, Token::Space));
 
     let first = tokens.find(|(token, _)| !matches!(token, Token::Symbol(b'(' | b';')));
-    if !first.is_some_and(|(token, word)| token == Token::Word && is_one_of(&READERS, word)) {
+    if !first.is_some_and(|(token, word)| token == Token::Word && is_one_of(readers, word)) {
         return false;
     }
     let mut after_for = false;
@@ -47,6 +57,16 @@ mod tests {
         ] {
             assert!(only_reads(text), "{text}");
         }
+    }
+
+    #[cfg(feature = "cache")]
+    #[test]
+    fn with_may_be_cached_where_nothing_in_it_writes() {
+        assert!(may_be_cached("select 1"));
+        assert!(may_be_cached("with recursive x as (select 1) select * from x"));
+        assert!(!may_be_cached("with x as (delete from t returning 1) select * from x"));
+        assert!(!may_be_cached("update t set n = 1"));
+        assert!(!may_be_cached("select * from t for update"));
     }
 
     #[test]

@@ -1,21 +1,29 @@
-use std::{fmt, slice, vec};
+use std::{fmt, slice, sync::Arc, vec};
 
 use buttress_core::Origin;
 use tokio_postgres::{row::RowIndex, types::FromSql};
 
 use crate::Error;
 
-/// What a statement answered: its rows, and how many it affected.
+/// Rows are slices of what the driver read in one go: the smallest keeps a whole buffer from being freed.
+#[cfg(feature = "cache")]
+const BUFFER: usize = 8 * 1024;
+/// Of a column the name, the type and so on.
+#[cfg(feature = "cache")]
+const COLUMN: usize = 100;
+
+/// What a statement answered: its rows, and how many it affected. A clone shares the rows.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    rows: Vec<Row>,
+    rows: Arc<Vec<Row>>,
     affected: u64,
     origin: Origin,
 }
 
 impl Rows {
     pub(crate) fn new(rows: Vec<tokio_postgres::Row>, affected: u64, origin: Origin) -> Self {
-        Self { rows: rows.into_iter().map(|row| Row { row, origin }).collect(), affected, origin }
+        let rows = rows.into_iter().map(|row| Row { row, origin }).collect();
+        Self { rows: Arc::new(rows), affected, origin }
     }
 
     /// The only row.
@@ -31,9 +39,12 @@ impl Rows {
     ///
     /// # Errors
     /// [`Error::TooMany`] if there are several.
-    pub fn optional(mut self) -> Result<Option<Row>, Error> {
+    pub fn optional(self) -> Result<Option<Row>, Error> {
         match self.rows.len() {
-            0 | 1 => Ok(self.rows.pop()),
+            0 | 1 => Ok(match Arc::try_unwrap(self.rows) {
+                Ok(mut rows) => rows.pop(),
+                Err(shared) => shared.first().cloned(),
+            }),
             rows => Err(Error::TooMany { instance: self.origin, rows }),
         }
     }
@@ -56,18 +67,29 @@ impl Rows {
         self.rows.is_empty()
     }
 
+    /// How many bytes the rows keep, at most, as far as that can be told.
+    #[cfg(feature = "cache")]
+    pub(crate) fn weight(&self) -> u64 {
+        let Some(first) = self.rows.first() else { return 0 };
+        let columns = first.row.len();
+        let row = size_of::<Row>() + columns * size_of::<Option<std::ops::Range<usize>>>();
+        let values: usize = self.rows.iter().map(|row| row.row.raw_size_bytes()).sum();
+        (BUFFER + columns * COLUMN + self.rows.len() * row + values) as u64
+    }
+
     /// The rows in their order.
     pub fn iter(&self) -> slice::Iter<'_, Row> {
         self.rows.iter()
     }
 }
 
+/// Clones the rows where they are shared with another [`Rows`], as those of a cache are: iterate over `&rows` there.
 impl IntoIterator for Rows {
     type Item = Row;
     type IntoIter = vec::IntoIter<Row>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.rows.into_iter()
+        Arc::unwrap_or_clone(self.rows).into_iter()
     }
 }
 

@@ -129,7 +129,15 @@ impl Transaction<'_> {
         let parsed = self.shared.texts.parse(query.text()).map_err(wrong)?;
         let params = query.resolve(&parsed).map_err(wrong)?;
         self.shared.counters.queries.fetch_add(1, Relaxed);
-        let call = Call { origin, parsed: &parsed, params: &params, sent: &self.sent, in_transaction: true };
+        let call = Call {
+            origin,
+            parsed: &parsed,
+            params: &params,
+            sent: &self.sent,
+            in_transaction: true,
+            #[cfg(feature = "cache")]
+            is_kept: false,
+        };
 
         let unfinished = Unfinished(&self.health);
         let result = self.lease.connection().run(&call).await;

@@ -1,6 +1,11 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[cfg(feature = "cache")]
+pub(crate) mod answers;
+#[cfg(feature = "cache")]
+pub(crate) mod listening;
+
 use std::time::Duration;
 
 use buttress_core::{Metric, Observe, Value};
@@ -53,9 +58,9 @@ pub(crate) async fn until_backends(spy: &Client, condition: &str, expected: i64)
 pub(crate) const SLEEPING: &str = "state = 'active' and query like '%pg_sleep%'";
 pub(crate) const IN_TRANSACTION: &str = "state like 'idle in transaction%'";
 
-pub(crate) fn figure(db: &Postgres, name: &str) -> f64 {
+pub(crate) fn figure(of: &impl Observe, name: &str) -> f64 {
     let mut found = None;
-    db.observe(&mut |Metric { name: metric, value, .. }| {
+    of.observe(&mut |Metric { name: metric, value, .. }| {
         if metric == name {
             found = Some(match value {
                 Value::Counter(count) => count as f64,
