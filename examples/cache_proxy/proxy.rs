@@ -30,7 +30,11 @@ impl Proxy {
         let scheme = origin.scheme().cloned().ok_or("it has no scheme")?;
         let authority = origin.authority().cloned().ok_or("it has no host")?;
         let client = HttpClient::builder().name("origin").build::<Body>()?;
-        let cache = HttpCache::builder(NAME, Kind::Shared).build();
+        // While the origin is away, what it said an hour ago is better than nothing, unless it forbids that.
+        let cache = HttpCache::builder(NAME, Kind::Shared)
+            .stale_if_error(Duration::from_secs(3_600))
+            .cdn_cache_control()
+            .build();
         let cached = ServiceBuilder::new()
             .map_response(|response: Response<buttress_http_cache::ResponseBody<_>>| response.map(Body::new))
             .layer(cache.layer())

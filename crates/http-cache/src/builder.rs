@@ -57,6 +57,12 @@ impl HttpCacheBuilder {
         self
     }
 
+    /// Obeys `CDN-Cache-Control` (RFC 9213): see [`Rules::with_cdn_cache_control`]. Default: not.
+    pub const fn cdn_cache_control(mut self) -> Self {
+        self.rules = self.rules.with_cdn_cache_control();
+        self
+    }
+
     /// Says nothing in `Cache-Status`: that a response was stored already tells who asks that somebody else has asked.
     pub const fn without_cache_status(mut self) -> Self {
         self.says_status = false;

@@ -14,6 +14,7 @@ mod moment;
 mod range;
 mod storable;
 mod stored;
+mod targeted;
 mod vary;
 
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub struct Rules {
     heuristic_fraction: f64,
     heuristic_most: Duration,
     stale_if_error: Duration,
+    is_targeted: bool,
 }
 
 /// What to do with a request, before the store is asked.
@@ -85,6 +87,7 @@ impl Rules {
             heuristic_fraction: 0.1,
             heuristic_most: Duration::from_secs(86_400),
             stale_if_error: Duration::ZERO,
+            is_targeted: false,
         }
     }
 
@@ -109,6 +112,14 @@ impl Rules {
     #[must_use]
     pub const fn with_stale_if_error(mut self, for_at_most: Duration) -> Self {
         self.stale_if_error = for_at_most;
+        self
+    }
+
+    /// Obeys `CDN-Cache-Control` (RFC 9213) in place of `Cache-Control` and `Expires`, where a response has it. For the caches
+    /// of the origin's own side; not where it is meant for one that stands before this one. Default: it is not looked at.
+    #[must_use]
+    pub const fn with_cdn_cache_control(mut self) -> Self {
+        self.is_targeted = true;
         self
     }
 

@@ -133,6 +133,8 @@ pub(super) struct ResponseDirectives {
     pub(super) public: bool,
     /// One of those that let a shared cache keep an answer to credentials (section 3.5), well written.
     pub(super) for_all_users: bool,
+    /// From `CDN-Cache-Control`: then `Expires` says nothing either.
+    pub(super) is_targeted: bool,
 }
 
 impl ResponseDirectives {

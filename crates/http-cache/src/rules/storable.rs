@@ -11,6 +11,7 @@ use super::{
     directives::{RequestDirectives, ResponseDirectives},
     field::{MOST_SECONDS, age, date_of, date_value, joined, without_hop},
     stored::Inner,
+    targeted::targeted,
     vary::Nominated,
 };
 
@@ -161,7 +162,8 @@ impl Rules {
     ) -> Stored {
         headers.remove(header::AGE);
         let date = dated(&mut headers, received);
-        let directives = ResponseDirectives::of(&headers);
+        let targeted = if self.is_targeted { targeted(&headers) } else { None };
+        let directives = targeted.unwrap_or_else(|| ResponseDirectives::of(&headers));
         // In whole seconds, as a date is: a response is not a second old because its date was rounded down.
         let apparent_age = received.system.duration_since(date).map_or(0, |age| age.as_secs());
         let corrected_age_value = age_value.saturating_add(received.since(sent));
@@ -194,7 +196,7 @@ impl Rules {
         if let Some(seconds) = self.shared_max_age(directives).or(directives.max_age) {
             return Duration::from_secs(seconds);
         }
-        if headers.contains_key(header::EXPIRES) {
+        if !directives.is_targeted && headers.contains_key(header::EXPIRES) {
             // What is no date is in the past (section 5.3).
             let expires = date_of(headers, header::EXPIRES);
             return expires.and_then(|expires| expires.duration_since(date).ok()).unwrap_or_default();
@@ -214,7 +216,7 @@ impl Rules {
     /// Whether it says for how long it is fresh.
     fn is_explicit(&self, headers: &HeaderMap, directives: &ResponseDirectives) -> bool {
         self.shared_max_age(directives).or(directives.max_age).is_some()
-            || headers.contains_key(header::EXPIRES)
+            || (!directives.is_targeted && headers.contains_key(header::EXPIRES))
     }
 }
 

@@ -208,3 +208,23 @@ fn every_reason_is_a_token_of_its_own() {
     texts.dedup();
     assert_eq!(texts.len(), all.len());
 }
+
+#[test]
+fn cdn_cache_control_takes_the_place_of_cache_control_and_expires_where_it_is_obeyed() {
+    for (targeted, general, obeyed, not) in [
+        ("max-age=60", "no-store", Some(60), None),
+        ("no-store", "max-age=30", None, Some(30)),
+        ("private", "max-age=30", None, Some(30)),
+        ("max-age=", "max-age=30", Some(30), Some(30)),
+        ("", "max-age=30", Some(30), Some(30)),
+        ("max-age=60", "", Some(60), Some(100)),
+    ] {
+        let expires = date(100);
+        let fields = [("cdn-cache-control", targeted), ("cache-control", general), ("expires", &expires)];
+        for (rules, expected) in [(Rules::shared().with_cdn_cache_control(), obeyed), (Rules::shared(), not)]
+        {
+            let told = stored(rules, &[], 200, &fields).ok().map(|stored| stored.ttl(*START));
+            assert_eq!(told, expected, "{targeted} / {general}");
+        }
+    }
+}
