@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::{
     CacheBuilder, CacheLayer, ResponseFuture, Stats,
-    inner::{Brought, Inner},
+    inner::Inner,
     service::{Way, find},
     store::{Forget, Invalidations},
 };
@@ -111,7 +111,7 @@ where
             (Some(tier), Some(stored)) => tier.store().put(key.clone(), stored).await,
             _ => Ok(()),
         };
-        if !leader.land_with(Brought::Value(value), || inner.keep(&key, judged)) && inner.tier.is_some() {
+        if !leader.land_with(judged.brought(epoch), || inner.keep(&key, judged)) && inner.tier.is_some() {
             // Which of the two the store took last is not known.
             inner.forget(&key);
         }

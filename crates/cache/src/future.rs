@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
-    Follower, Landed, Leader,
+    Follower, Joined, Landed, Leader,
     inner::{Brought, Inner},
     load::Load,
 };
@@ -62,6 +62,8 @@ pin_project! {
     {
         #[pin]
         follower: Follower<K, Brought<V>>,
+        // The epoch of the tags in which the caller came.
+        asked_in: u64,
         // Until the deadline of the caller. In a box: it is large, and the future of a hit would be as large.
         sleep: Option<Pin<Box<Sleep>>>,
         // What a new leader begins with.
@@ -112,8 +114,9 @@ where
         request: Req,
         classify: C,
     ) -> Self {
+        let asked_in = inner.tags.epoch();
         let mine = Some((inner.clone(), key, service, request, classify));
-        Self { state: State::Follow { follow: Follow { follower, sleep: None, mine } } }
+        Self { state: State::Follow { follow: Follow { follower, asked_in, sleep: None, mine } } }
     }
 }
 
@@ -160,23 +163,44 @@ where
                     let future = service.call(request);
                     state.set(State::Pass { future });
                 }
-                Project::Follow { follow } => match ready!(follow.poll_landed(cx)) {
-                    Some((Landed::With(Brought::Value(value)), _)) => return Poll::Ready(Ok(value)),
-                    Some((Landed::With(Brought::Failed(rejected)), _)) => {
-                        return Poll::Ready(Err(rejected.into()));
+                Project::Follow { follow } => {
+                    let asked_in = follow.asked_in;
+                    match ready!(follow.poll_landed(cx)) {
+                        Some((Landed::With(Brought::Value(value, since)), mine)) => {
+                            if !mine.0.is_outdated(&since, asked_in) {
+                                return Poll::Ready(Ok(value));
+                            }
+                            // It was read before the tag was invalidated, and the caller came after that.
+                            let (inner, key, service, request, classify) = mine;
+                            match inner.flights.join(&key) {
+                                Joined::Lead(leader) => {
+                                    let load =
+                                        Load::new(inner, key, leader, service, request, classify, false);
+                                    state.set(State::Load { load });
+                                }
+                                Joined::Follow(follower) => {
+                                    let mine = Some((inner, key, service, request, classify));
+                                    let follow = Follow { follower, asked_in, sleep: None, mine };
+                                    state.set(State::Follow { follow });
+                                }
+                            }
+                        }
+                        Some((Landed::With(Brought::Failed(rejected)), _)) => {
+                            return Poll::Ready(Err(rejected.into()));
+                        }
+                        Some((Landed::Lead(leader), (inner, key, service, request, classify))) => {
+                            let load = Load::new(inner, key, leader, service, request, classify, false);
+                            state.set(State::Load { load });
+                        }
+                        None => {
+                            let Project::Follow { follow } = state.project() else {
+                                unreachable!("it did not change")
+                            };
+                            let inner = &follow.mine.as_ref().expect("nobody took it").0;
+                            return Poll::Ready(Err(inner.origin.reject(Reason::DeadlineExceeded).into()));
+                        }
                     }
-                    Some((Landed::Lead(leader), (inner, key, service, request, classify))) => {
-                        let load = Load::new(inner, key, leader, service, request, classify, false);
-                        state.set(State::Load { load });
-                    }
-                    None => {
-                        let Project::Follow { follow } = state.project() else {
-                            unreachable!("it did not change")
-                        };
-                        let inner = &follow.mine.as_ref().expect("nobody took it").0;
-                        return Poll::Ready(Err(inner.origin.reject(Reason::DeadlineExceeded).into()));
-                    }
-                },
+                }
             }
         }
     }

@@ -20,8 +20,25 @@ use crate::{
 /// What a leader brings to those who follow him.
 #[derive(Clone)]
 pub(crate) enum Brought<V> {
-    Value(V),
+    Value(V, Since),
     Failed(Rejected),
+}
+
+/// When a load began, and what may have made its value untrue since then.
+#[derive(Clone)]
+pub(crate) struct Since {
+    /// In the epochs of [`Tags`].
+    pub(crate) epoch: u64,
+    pub(crate) tags: OfValue,
+}
+
+#[derive(Clone)]
+pub(crate) enum OfValue {
+    /// None, or it was looked at them a moment ago.
+    None,
+    Some(Arc<More>),
+    /// It is not kept: nobody asked.
+    Unknown,
 }
 
 /// What all clones of a cache, and all services made by its layers, share.
@@ -46,6 +63,21 @@ pub(crate) struct Judged<V> {
     pub(crate) weight: u64,
     /// For the store, where there is one.
     pub(crate) stored: Option<Stored<V>>,
+}
+
+impl<V: Clone> Judged<V> {
+    /// The value, for whoever waits for it, of a load that began in this epoch.
+    pub(crate) fn brought(&self, epoch: u64) -> Brought<V> {
+        let tags = self.slot.more.as_ref().map_or(OfValue::None, |more| OfValue::Some(more.clone()));
+        Brought::Value(self.slot.value.clone(), Since { epoch, tags })
+    }
+}
+
+impl<V> Brought<V> {
+    /// A value that nobody has to doubt.
+    pub(crate) const fn now(value: V) -> Self {
+        Self::Value(value, Since { epoch: u64::MAX, tags: OfValue::None })
+    }
 }
 
 impl<K, V> Inner<K, V>
@@ -179,6 +211,16 @@ where
         let plain = tags.is_empty() && self.config.idle.is_none();
         let more = (!plain).then(|| Arc::new(More::new(Tagged::new(tags, epoch))));
         Slot { value, until: clock::end(clock::now(), life), more }
+    }
+
+    /// Whether a value that somebody brought had been invalidated by a tag before the caller asked for it, in this epoch.
+    pub(crate) fn is_outdated(&self, since: &Since, asked_in: u64) -> bool {
+        asked_in > since.epoch
+            && match &since.tags {
+                OfValue::None => false,
+                OfValue::Some(more) => self.tags.hit(&more.tagged),
+                OfValue::Unknown => self.config.tags.is_some(),
+            }
     }
 
     pub(crate) fn keep(&self, key: &K, judged: Judged<V>) {

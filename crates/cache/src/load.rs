@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::{
     Leader,
-    inner::{Brought, Inner, Judged},
+    inner::{Brought, Inner, Judged, OfValue, Since},
     stats::count,
     store::{Entry, Want},
     tier::{AnyLease, Boxed},
@@ -104,7 +104,7 @@ where
                     if !*this.refreshes
                         && let Some(value) = this.inner.fresh(this.key)
                     {
-                        land(this.leader, Brought::Value(value.clone()), || {});
+                        land(this.leader, Brought::now(value.clone()), || {});
                         return Poll::Ready(Ok(value));
                     }
                     let want = if *this.refreshes { Want::Fresh } else { this.inner.wanted() };
@@ -118,7 +118,8 @@ where
                         let value = judged.slot.value.clone();
                         if serves {
                             let (inner, key) = (&*this.inner, &*this.key);
-                            land(this.leader, Brought::Value(value.clone()), || inner.keep(key, judged));
+                            let brought = judged.brought(*this.epoch);
+                            land(this.leader, brought, || inner.keep(key, judged));
                             return Poll::Ready(Ok(value));
                         }
                         // Good for nothing but a failure of what comes now.
@@ -161,7 +162,9 @@ where
                     let Some(mut judged) = this.inner.judge(this.key, &value, *this.epoch) else {
                         // What was there is past its time, and not true any more.
                         let (inner, key) = (&*this.inner, &*this.key);
-                        land(this.leader, Brought::Value(value.clone()), || _ = inner.memory.remove(key));
+                        let since = Since { epoch: *this.epoch, tags: OfValue::Unknown };
+                        let brought = Brought::Value(value.clone(), since);
+                        land(this.leader, brought, || _ = inner.memory.remove(key));
                         return Poll::Ready(Ok(value));
                     };
                     let lease = this.lease.take();
@@ -207,7 +210,8 @@ where
         let this = self.project();
         let value = judged.slot.value.clone();
         let (inner, key) = (&*this.inner, &*this.key);
-        land(this.leader, Brought::Value(value.clone()), || inner.keep(key, judged));
+        let brought = judged.brought(*this.epoch);
+        land(this.leader, brought, || inner.keep(key, judged));
         value
     }
 
@@ -230,11 +234,14 @@ where
             if !*this.refreshes {
                 count(&inner.counters.stale);
             }
-            land(this.leader, Brought::Value(value.clone()), || {});
+            land(this.leader, Brought::now(value.clone()), || {});
             return Ok(value);
         }
         match (&result, rejected) {
-            (Ok(value), _) => land(this.leader, Brought::Value(value.clone()), || {}),
+            (Ok(value), _) => {
+                let since = Since { epoch: *this.epoch, tags: OfValue::Unknown };
+                land(this.leader, Brought::Value(value.clone(), since), || {});
+            }
             // His own deadline is not that of those who wait: the next one leads.
             (Err(_), Some(rejected)) if rejected.reason() == Reason::DeadlineExceeded => {
                 drop(this.leader.take())

@@ -262,3 +262,35 @@ impl<S> Slow<S> {
         }))
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_after_a_tag_was_invalidated_does_not_get_what_was_read_before() {
+    for ttl in [Duration::from_secs(60), Duration::ZERO] {
+        let cache: Cache<u32, u32> =
+            Cache::builder("after a tag").ttl(ttl).tags(|_, _| vec!["t".to_owned()]).build();
+        let load = |value: u32| {
+            let cache = cache.clone();
+            tokio::spawn(async move {
+                let load = async || {
+                    sleep(100 * MS).await;
+                    Ok::<_, io::Error>(value)
+                };
+                cache.get_or_load(1, load).await.unwrap()
+            })
+        };
+        let old = load(0);
+        sleep(10 * MS).await;
+        let early = load(1);
+        sleep(10 * MS).await;
+        cache.invalidate_tag("another").await.unwrap();
+        cache.invalidate_tag("t").await.unwrap();
+        let late = [load(2), load(3), load(4)];
+        assert_eq!((old.await.unwrap(), early.await.unwrap()), (0, 0), "they asked before it");
+        let mut loaded = Vec::new();
+        for late in late {
+            loaded.push(late.await.unwrap());
+        }
+        assert!(loaded.iter().all(|value| *value == loaded[0] && *value >= 2), "{loaded:?}");
+        assert_eq!(cache.stats().loads, 2);
+    }
+}
