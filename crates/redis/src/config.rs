@@ -22,6 +22,8 @@ pub struct RedisConfig {
     pub(crate) max_in_flight: usize,
     pub(crate) connections: usize,
     pub(crate) lazy: bool,
+    /// How many of the driver's notifications may wait for whoever listens to them.
+    pub(crate) max_notifications: usize,
     reconnect: (Duration, Duration),
 }
 
@@ -60,6 +62,7 @@ impl RedisConfig {
             max_in_flight: 10_000,
             connections: 1,
             lazy: false,
+            max_notifications: 32,
             reconnect: (Duration::from_millis(100), Duration::from_secs(5)),
         })
     }
@@ -119,6 +122,11 @@ impl RedisConfig {
         self
     }
 
+    #[cfg(feature = "cache")]
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.driver.server.is_clustered()
+    }
+
     /// After how much silence a connection with unanswered commands is given up and made anew.
     pub(crate) fn silence(&self) -> Duration {
         self.command_timeout.saturating_mul(10).max(Duration::from_secs(1))
@@ -128,8 +136,11 @@ impl RedisConfig {
         // The driver swallows an error reply that is not UTF-8 where it speaks RESP2, and from then on gives every
         // caller the next one's answer. With RESP3 such a reply ends the connection.
         let config = Config { fail_fast: !self.lazy, version: RespVersion::RESP3, ..self.driver.clone() };
-        let performance =
-            PerformanceConfig { default_command_timeout: self.command_timeout, ..Default::default() };
+        let performance = PerformanceConfig {
+            default_command_timeout: self.command_timeout,
+            broadcast_channel_capacity: self.max_notifications,
+            ..Default::default()
+        };
         let mut connection = ConnectionConfig {
             connection_timeout: self.connect_timeout,
             internal_command_timeout: self.connect_timeout,

@@ -1,0 +1,231 @@
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use buttress_cache::Invalidations;
+use fred::{
+    clients::Client,
+    interfaces::{ClientLike, EventInterface},
+    types::config::Server,
+};
+use tokio::{
+    sync::{
+        Notify,
+        broadcast::{self, error::TryRecvError},
+        watch,
+    },
+    time::{Instant, timeout},
+};
+
+use crate::cache::{
+    StoreError,
+    answer::Era,
+    stats::{Counters, count},
+    waiters::Waiters,
+};
+
+/// For how long a cache leaves a store alone that failed. What it loads meanwhile is not known to Redis.
+const REST: Duration = Duration::from_secs(1);
+
+/// What is known of the connection, and who is to hear what it tells.
+///
+/// Connections are counted. A value is handed out only by a connection of which is known, before it is asked and after, that
+/// Redis tells it of what others write ([`telling`](Self::telling)). When it does, all memory of before is forgotten.
+pub(super) struct Link<K> {
+    pub(super) client: Client,
+    made: Mutex<Made>,
+    /// The last connection that was lost.
+    lost: AtomicU64,
+    /// The connection that tells; zero, if none does.
+    told: watch::Sender<u64>,
+    has_told: AtomicBool,
+    era: Mutex<Option<Era>>,
+    /// Rung when the era has moved on.
+    pub(super) moved: Notify,
+    failed: Mutex<Option<Instant>>,
+    pub(super) waiters: Arc<Waiters>,
+    heard: Mutex<Option<Invalidations<K>>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+struct Made {
+    events: broadcast::Receiver<Server>,
+    count: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K> Link<K> {
+    pub(super) fn new(client: Client) -> Self {
+        let events = client.reconnect_rx();
+        let count = u64::from(client.is_connected());
+        Self {
+            client,
+            made: Mutex::new(Made { events, count }),
+            lost: AtomicU64::new(0),
+            told: watch::Sender::new(0),
+            has_told: AtomicBool::new(false),
+            era: Mutex::default(),
+            moved: Notify::new(),
+            failed: Mutex::default(),
+            waiters: Arc::default(),
+            heard: Mutex::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    pub(super) fn attach(&self, invalidations: Invalidations<K>) {
+        *lock(&self.heard) = Some(invalidations);
+    }
+
+    /// The number of the connection. The driver tells of a new one before anything is answered on it.
+    pub(super) fn connection(&self) -> u64 {
+        let mut made = lock(&self.made);
+        loop {
+            match made.events.try_recv() {
+                Ok(_) => made.count += 1,
+                Err(TryRecvError::Lagged(missed)) => made.count += missed,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        if made.count == 0 && self.client.is_connected() {
+            // It was made before anybody listened.
+            made.count = 1;
+        }
+        made.count
+    }
+
+    /// Whether there is a connection, though none may tell yet.
+    pub(super) fn is_up(&self) -> bool {
+        let connection = self.connection();
+        connection > 0 && (self.client.is_connected() || connection > self.lost.load(Relaxed))
+    }
+
+    /// The connection, if Redis tells it of what others write.
+    pub(super) fn telling(&self) -> Option<u64> {
+        let connection = self.connection();
+        (connection > 0 && *self.told.borrow() == connection).then_some(connection)
+    }
+
+    /// The same. While that is being arranged, waits for it.
+    pub(super) async fn wait_until_telling(&self, limit: Duration) -> Result<u64, StoreError> {
+        if let Some(connection) = self.telling() {
+            return Ok(connection);
+        }
+        if self.is_up() {
+            let mut told = self.told.subscribe();
+            let is_told = told.wait_for(|told| *told != 0 && *told == self.connection());
+            // Whether in time or not is asked below.
+            let _ = timeout(limit, is_told).await;
+        }
+        self.telling().ok_or(StoreError::Untold)
+    }
+
+    /// From now on Redis tells that connection.
+    pub(super) fn tells(&self, connection: u64) {
+        // Before the first one nothing was handed out, and whoever waits for it may keep what he gets.
+        let is_first = !self.has_told.swap(true, Relaxed) && lock(&self.failed).is_none();
+        if !is_first {
+            self.forget_all();
+        }
+        self.told.send_replace(connection);
+    }
+
+    /// Whoever waits asks again, and finds out.
+    pub(super) fn is_lost(&self) {
+        self.lost.store(self.connection(), Relaxed);
+        self.told.send_replace(0);
+        self.waiters.wake_all();
+    }
+
+    /// Of an answer, which may be older than others that were heard of: where a later era has begun than was known, whatever is
+    /// in memory may be wrong.
+    pub(super) fn note(&self, era: Era) {
+        let known = {
+            let mut known = lock(&self.era);
+            match *known {
+                Some(known) if known.birth == era.birth => return,
+                Some(known) if known.birth > era.birth => {
+                    // Or it has gone back.
+                    self.moved.notify_one();
+                    return;
+                }
+                _ => known.replace(era),
+            }
+        };
+        if known.is_some() {
+            self.forget_all();
+        }
+    }
+
+    pub(super) fn era(&self) -> Option<Era> {
+        *lock(&self.era)
+    }
+
+    /// What was invalidated since the era that was known when that was asked: these tags, or nobody knows.
+    pub(super) fn catch_up(&self, asked: Option<Era>, era: Era, tags: Option<&[String]>) {
+        {
+            let mut known = lock(&self.era);
+            if *known != asked {
+                // It has moved on meanwhile, and everything was forgotten with that.
+                self.moved.notify_one();
+                return;
+            }
+            *known = Some(era);
+        }
+        match tags {
+            Some(tags) => tags.iter().for_each(|tag| self.forget_tag(tag)),
+            None if asked.is_some() => self.forget_all(),
+            None => {}
+        }
+    }
+
+    /// This process has itself begun that era, and forgotten everything.
+    pub(super) fn began(&self, era: Era) {
+        let mut known = lock(&self.era);
+        if known.is_none_or(|known| known.birth < era.birth) {
+            *known = Some(era);
+        }
+    }
+
+    pub(super) fn forget(&self, key: &K) {
+        self.tell(|heard| heard.key(key));
+    }
+
+    pub(super) fn forget_tag(&self, tag: &str) {
+        self.tell(|heard| heard.tag(tag));
+    }
+
+    pub(super) fn forget_all(&self) {
+        count(&self.counters.flushes);
+        self.tell(Invalidations::all);
+    }
+
+    fn tell(&self, tell: impl FnOnce(&Invalidations<K>)) {
+        let heard = lock(&self.heard).clone();
+        if let Some(heard) = heard {
+            tell(&heard);
+        }
+    }
+
+    /// The store failed: the cache loads without it for a while.
+    pub(super) fn failed(&self) {
+        *lock(&self.failed) = Some(Instant::now());
+    }
+
+    /// It did not. What the cache loaded without it is forgotten, since Redis does not tell of it.
+    pub(super) fn succeeded(&self) {
+        let mut failed = lock(&self.failed);
+        if failed.is_some_and(|at| at.elapsed() >= REST) {
+            *failed = None;
+            drop(failed);
+            self.forget_all();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use buttress_core::{Metric, Observe, Origin, Value};
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) unreadable: AtomicU64,
+    pub(super) unstorable: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) waits: AtomicU64,
+    pub(super) flushes: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+/// The figures of a store since it was connected. The cache counts what it found and what failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Entries found that are not values: of another version, damaged, or above the limit. They were loaded anew.
+    pub unreadable: u64,
+    /// Values that were not stored: above the limit, with more than 64 tags, with a tag or a key that is too long, or such as
+    /// cannot be serialized.
+    pub unstorable: u64,
+    /// Loaded values that were not stored, because they were invalidated meanwhile, or their lease had ended.
+    pub refused: u64,
+    /// Times that it was waited for another process's load.
+    pub waits: u64,
+    /// Times that all memory was forgotten, because something may have been missed.
+    pub flushes: u64,
+}
+
+/// Reads the figures of a [`RedisStore`](crate::cache::RedisStore) that was given to its cache.
+#[derive(Clone)]
+pub struct StoreWatch {
+    pub(super) origin: Origin,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl StoreWatch {
+    /// The figures now.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let counters = &self.counters;
+        StoreStats {
+            unreadable: counters.unreadable.load(Relaxed),
+            unstorable: counters.unstorable.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+            waits: counters.waits.load(Relaxed),
+            flushes: counters.flushes.load(Relaxed),
+        }
+    }
+}
+
+impl Observe for StoreWatch {
+    fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    fn observe(&self, visit: &mut dyn FnMut(Metric)) {
+        let stats = self.stats();
+        let counters = [
+            ("unreadable", stats.unreadable),
+            ("unstorable", stats.unstorable),
+            ("refused", stats.refused),
+            ("waits", stats.waits),
+            ("flushes", stats.flushes),
+        ];
+        counters.into_iter().for_each(|(name, value)| visit(Metric::new(name, Value::Counter(value))));
+    }
+}
+
+impl fmt::Debug for StoreWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreWatch").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
