@@ -97,7 +97,8 @@ async fn a_tag_outlives_what_has_it_and_ends() {
     let redis = redis(&server).await;
     let ttl = async |key: &str| run(&redis, &format!("PTTL {key}")).await.convert::<i64>().unwrap();
     let (tag, entry) = (ttl("users:t:odd").await, ttl("users:k:1").await);
-    assert!(0 < entry && entry <= tag && tag <= 70_000, "{entry}, {tag}");
+    // They are set one after the other, and an entry is kept for ten seconds that it is not served.
+    assert!(0 < entry && entry <= tag + 100 && tag <= 70_000, "{entry}, {tag}");
     one.invalidate_tag("odd").await.unwrap();
     one.invalidate_tag("unheard").await.unwrap();
     let (tag, unheard, listed) =
