@@ -10,7 +10,13 @@ use buttress_testkit::{Reply, Upstream};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+    time::sleep,
+};
 use tower::ServiceExt;
 
 use proxy::Proxy;
@@ -61,7 +67,10 @@ async fn a_response_is_stored_and_served_and_tells_so() {
     assert_eq!(body, "hello");
     let said = first.headers()["cache-status"].to_str().unwrap();
     // A `Date` has no parts of a second.
-    assert!(said.starts_with("buttress;fwd=uri-miss;fwd-status=200;ttl=") && said.ends_with(";stored"), "{said}");
+    assert!(
+        said.starts_with("buttress;fwd=uri-miss;fwd-status=200;ttl=") && said.ends_with(";stored"),
+        "{said}"
+    );
     assert!(!first.headers().contains_key("x"), "it was for one connection");
     let (second, body) = proxy.text("/a?q").await;
     assert_eq!(body, "hello");
@@ -133,4 +142,52 @@ async fn many_clients_at_once_are_one_request_to_the_origin() {
         assert_eq!(client.await.unwrap(), 100_000);
     }
     assert_eq!(origin.requests().len(), 1);
+}
+
+/// A request as it is written, and the whole answer.
+async fn raw(proxy: &Running, request: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_stored_is_stored_for_the_host_that_the_origin_was_asked_for() {
+    let origin = Upstream::start().await;
+    origin.on("/a", Reply::ok("hello").header("cache-control", "max-age=60"));
+    let proxy = Running::before(&origin.url()).await;
+    raw(&proxy, "GET http://victim/a HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n").await;
+    raw(&proxy, "GET /a HTTP/1.1\r\nHost: other\r\nConnection: close, host, accept\r\nAccept: x\r\n\r\n")
+        .await;
+    let asked = origin.requests();
+    assert_eq!(
+        (&asked[0].headers["host"], &asked[1].headers["host"]),
+        (&"victim".parse().unwrap(), &"other".parse().unwrap())
+    );
+    assert!(!asked[1].headers.contains_key("accept"), "it was for the proxy");
+    for bad in [
+        "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: evil@victim\r\nConnection: close\r\n\r\n",
+    ] {
+        let answer = raw(&proxy, bad).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn connection_does_not_take_away_what_forbids_to_store() {
+    let origin = Upstream::start().await;
+    let reply = Reply::ok("secret")
+        .header("cache-control", "no-store")
+        .header("expires", "Fri, 01 Jan 2100 00:00:00 GMT");
+    origin.on("/a", reply.header("connection", "cache-control"));
+    let proxy = Running::before(&origin.url()).await;
+    for _ in 0..2 {
+        assert_eq!(proxy.text("/a").await.0.headers()["cache-control"], "no-store");
+    }
+    assert_eq!(origin.requests().len(), 2);
 }

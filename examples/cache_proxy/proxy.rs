@@ -40,10 +40,6 @@ impl Proxy {
             .layer(cache.layer())
             .layer(TimeoutLayer::new(Duration::from_secs(30)).named("origin"))
             .map_request(move |request| to_origin(request, &scheme, &authority))
-            .map_response(|mut response: Response<_>| {
-                remove_hop_by_hop(response.headers_mut());
-                response
-            })
             .service(client);
         Ok(Self { cached: BoxCloneSyncService::new(cached), cache })
     }
@@ -74,13 +70,21 @@ impl Proxy {
 
 async fn answer(
     cached: BoxCloneSyncService<Request<Body>, Response<Body>, buttress_http::Error>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
         return (StatusCode::METHOD_NOT_ALLOWED, "no tunnels\n").into_response();
     }
+    // Before the cache: what it compares must be what the origin gets.
+    if !settle_host(&mut request) {
+        return (StatusCode::BAD_REQUEST, "one Host, please\n").into_response();
+    }
+    remove_hop_by_hop(request.headers_mut());
     match cached.oneshot(request).await {
-        Ok(response) => response,
+        Ok(mut response) => {
+            remove_hop_by_hop(response.headers_mut());
+            response
+        }
         Err(error) => match error.rejected() {
             Some(rejected) => (*rejected).into(),
             None => (StatusCode::BAD_GATEWAY, "the origin does not answer\n").into_response(),
@@ -96,13 +100,26 @@ fn to_origin(mut request: Request<Body>, scheme: &Scheme, authority: &Authority)
     if let Ok(uri) = uri.build() {
         *request.uri_mut() = uri;
     }
-    let headers = request.headers_mut();
-    remove_hop_by_hop(headers);
-    headers.append(header::VIA, HeaderValue::from_static("1.1 buttress"));
+    request.headers_mut().append(header::VIA, HeaderValue::from_static("1.1 buttress"));
     request
 }
 
-/// What is said between two neighbours (RFC 9110, section 7.6.1).
+/// The target names the host, where it does; else one `Host` does (RFC 9112, section 3.2).
+fn settle_host(request: &mut Request<Body>) -> bool {
+    if let Some(authority) = request.uri().authority() {
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let Ok(host) = HeaderValue::from_str(host) else { return false };
+        request.headers_mut().insert(header::HOST, host);
+        return true;
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let is_host = |host: &str| !host.contains('@') && host.parse::<Authority>().is_ok();
+    host.to_str().is_ok_and(is_host)
+}
+
+/// What is said between two neighbours (RFC 9110, section 7.6.1), and nothing that is for all who come after them, whatever
+/// `Connection` says.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -122,7 +139,20 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
     ];
-    for name in named.iter().chain(&known) {
+    for name in named.iter().filter(|name| !FOR_ALL.contains(name)).chain(&known) {
         headers.remove(name);
     }
 }
+
+const FOR_ALL: [HeaderName; 10] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::VARY,
+    header::DATE,
+    header::EXPIRES,
+    header::AGE,
+    header::ETAG,
+    header::LAST_MODIFIED,
+];

@@ -166,8 +166,18 @@ impl<K: Hash + Eq, T> Flights<K, T> {
 
     /// The same for all flights.
     pub fn detach_all(&self) {
+        self.detach_where(|_| true);
+    }
+
+    /// The same for those of such keys. It looks at all flights. `which` must not use these flights.
+    pub fn detach_where(&self, which: impl Fn(&K) -> bool) {
         for shard in &self.shards {
-            lock(shard).flights.iter_mut().for_each(|flight| flight.detached = true);
+            let mut shard = lock(shard);
+            shard
+                .flights
+                .iter_mut()
+                .filter(|flight| which(&flight.key))
+                .for_each(|flight| flight.detached = true);
         }
     }
 

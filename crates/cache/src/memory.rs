@@ -22,7 +22,9 @@ use quick_cache::{
 /// gone. There are as many shards as a few times the processors, but never one that would hold less than 32 average values.
 pub struct Memory<K, V> {
     cache: Cache<K, Weighed<V>, ByWeight, RandomState, Counting<K, Weighed<V>>>,
+    /// Also what was replaced: quick_cache tells of both alike.
     evicted: Arc<AtomicU64>,
+    replaced: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -74,7 +76,11 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
             .build()
             .expect("both figures were given");
         let lifecycle = Counting { evicted: evicted.clone(), inner: DefaultLifecycle::default() };
-        Self { cache: Cache::with_options(options, ByWeight, RandomState::default(), lifecycle), evicted }
+        Self {
+            cache: Cache::with_options(options, ByWeight, RandomState::default(), lifecycle),
+            evicted,
+            replaced: AtomicU64::new(0),
+        }
     }
 
     /// The value of a key.
@@ -85,6 +91,9 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
 
     /// Keeps a value, in place of the one that was there. Zero counts as one: what weighs nothing would not be bounded.
     pub fn insert(&self, key: K, value: V, weight: u64) {
+        if self.cache.contains_key(&key) {
+            self.replaced.fetch_add(1, Relaxed);
+        }
         // The sum of the weights of a shard must not overflow.
         self.cache.insert(key, Weighed { value, weight: weight.clamp(1, u64::MAX >> 16) });
     }
@@ -125,7 +134,7 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     /// How many values were driven out to make room for others.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.evicted.load(Relaxed)
+        self.evicted.load(Relaxed).saturating_sub(self.replaced.load(Relaxed))
     }
 }
 
@@ -147,6 +156,9 @@ mod tests {
         assert!(memory.weight() <= 1_000, "{}", memory.weight());
         assert!(memory.weight() >= 900, "{}", memory.weight());
         assert_eq!(memory.evicted() + memory.len() as u64, 10_000);
+        let memory = Memory::new(1_000, 100);
+        (0..10_000_u64).for_each(|n| memory.insert(n % 10, n, 10));
+        assert_eq!((memory.evicted(), memory.len()), (0, 10));
     }
 
     #[test]

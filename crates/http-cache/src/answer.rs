@@ -69,32 +69,40 @@ fn whole<B>(
     entry: &Entry,
     request: &request::Parts,
 ) {
+    let status = response.status();
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110, section 8.6.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        return;
+    }
     let length = bytes.len() as u64;
     let sent = match Slice::of(request, &entry.stored, length) {
         Slice::Whole => bytes.clone(),
         slice @ Slice::Unsatisfiable => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            // What the fields say of the content is not true of none.
-            response.headers_mut().remove(header::CONTENT_TYPE);
-            response.headers_mut().remove(header::CONTENT_ENCODING);
+            // What the fields say of the response, and of how long it may be kept, is not true of this one.
+            let date = response.headers_mut().remove(header::DATE);
+            response.headers_mut().clear();
+            date.into_iter().for_each(|date| _ = response.headers_mut().insert(header::DATE, date));
             content_range(response, &slice, length);
             Bytes::new()
         }
         Slice::Part(range) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            OF_THE_WHOLE.iter().for_each(|name| _ = response.headers_mut().remove(*name));
             let sent = usize::try_from(*range.start()).ok().zip(usize::try_from(*range.end()).ok());
             content_range(response, &Slice::Part(range), length);
             sent.map_or_else(Bytes::new, |(first, last)| bytes.slice(first..=last))
         }
     };
-    let status = response.status();
-    if status != StatusCode::NO_CONTENT && !status.is_informational() {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(sent.len() as u64));
-    }
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(sent.len() as u64));
     if request.method != Method::HEAD {
         *response.body_mut() = ResponseBody::whole(sent);
     }
 }
+
+/// They are about the content of the message, which is a part here.
+const OF_THE_WHOLE: [&str; 2] = ["content-digest", "content-md5"];
 
 fn content_range<B>(response: &mut Response<B>, slice: &Slice, length: u64) {
     if let Some(range) = slice.content_range(length) {

@@ -42,6 +42,11 @@ impl<B> ResponseBody<B> {
         Self { kind: Kind::Growing { reader, announced } }
     }
 
+    /// Whether it is the service's own, and not stored.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self.kind, Kind::Passing { .. })
+    }
+
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self { kind: Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) } }
     }

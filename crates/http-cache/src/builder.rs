@@ -17,6 +17,7 @@ pub struct HttpCacheBuilder {
     max_weight: u64,
     max_body: u64,
     says_status: bool,
+    scheme: &'static str,
 }
 
 impl HttpCacheBuilder {
@@ -25,7 +26,14 @@ impl HttpCacheBuilder {
             Kind::Private => Rules::private(),
             Kind::Shared => Rules::shared(),
         };
-        Self { name: name.into(), rules, max_weight: 64 << 20, max_body: 4 << 20, says_status: true }
+        Self {
+            name: name.into(),
+            rules,
+            max_weight: 64 << 20,
+            max_body: 4 << 20,
+            says_status: true,
+            scheme: "http",
+        }
     }
 
     /// What all stored responses may weigh together, in bytes. Default: 64 MiB.
@@ -63,6 +71,13 @@ impl HttpCacheBuilder {
         self
     }
 
+    /// For a server behind TLS: a request of HTTP/1.1 does not say that it came by `https`, and one of HTTP/2 does. Both are
+    /// then for the same address. Default: a request that does not say counts as `http`.
+    pub const fn https(mut self) -> Self {
+        self.scheme = "https";
+        self
+    }
+
     /// Says nothing in `Cache-Status`: that a response was stored already tells who asks that somebody else has asked.
     pub const fn without_cache_status(mut self) -> Self {
         self.says_status = false;
@@ -75,7 +90,13 @@ impl HttpCacheBuilder {
         let status_name = self.says_status.then(|| status_name(&self.name)).flatten();
         let origin = Origin::new("http-cache", &self.name);
         HttpCache {
-            inner: Arc::new(Inner::new(origin, self.rules, status_name, self.max_body, self.max_weight)),
+            inner: Arc::new(Inner::new(
+                origin,
+                self.rules,
+                status_name,
+                self.scheme,
+                (self.max_body, self.max_weight),
+            )),
         }
     }
 }

@@ -2,12 +2,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_cache::{Flights, Memory};
 use buttress_core::{Metric, Observe, Origin};
-use http::{Uri, request};
+use http::{Uri, header, request};
 use tokio::time::Instant;
 
 use crate::{
     HttpCacheBuilder, HttpCacheLayer,
-    flight::Brought,
+    budget::Budget,
+    flight::{Brought, FlightKey},
     key::Key,
     rules::{CacheName, Kind, Rules},
     shelf::{Entry, Shelf, Variants},
@@ -26,8 +27,12 @@ pub(crate) struct Inner {
     /// How it is called in `Cache-Status`, where it tells.
     pub(crate) status_name: Option<CacheName>,
     pub(crate) max_body: u64,
+    /// Of requests that do not say theirs.
+    pub(crate) scheme: &'static str,
     pub(crate) shelf: Shelf,
-    pub(crate) flights: Arc<Flights<Key, Brought>>,
+    pub(crate) flights: Arc<Flights<FlightKey, Brought>>,
+    /// For bodies on their way.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Counters,
     /// Addresses whose last answer was no good for others, and until when nobody waits for one.
     apart: Memory<Key, Instant>,
@@ -36,10 +41,13 @@ pub(crate) struct Inner {
 }
 
 /// For so long after an answer that could not be shared, requests for its address are not collapsed.
-const APART: Duration = Duration::from_secs(2);
+const APART: Duration = Duration::from_secs(10);
 /// For so long after a refresh that failed there is no other.
 const REST: Duration = Duration::from_secs(1);
-const REMEMBERED: u64 = 1_024;
+/// How many bytes of addresses are remembered for either.
+const REMEMBERED: u64 = 1 << 20;
+/// What one takes beside its own, about.
+const OVERHEAD: u64 = 128;
 
 impl HttpCache {
     /// A cache by that name, which stands in `Cache-Status` fields, events and errors.
@@ -65,8 +73,8 @@ impl HttpCache {
     /// Lets go of everything.
     pub fn clear(&self) {
         count(&self.inner.counters.invalidations);
-        self.inner.flights.detach_all();
         self.inner.shelf.clear();
+        self.inner.flights.detach_all();
     }
 
     /// The figures since it was built.
@@ -82,19 +90,21 @@ impl Inner {
         origin: Origin,
         rules: Rules,
         status_name: Option<CacheName>,
-        max_body: u64,
-        max_weight: u64,
+        scheme: &'static str,
+        (max_body, max_weight): (u64, u64),
     ) -> Self {
         Self {
             origin,
             rules,
             status_name,
             max_body,
+            scheme,
             shelf: Shelf::new(max_weight),
             flights: Arc::new(Flights::new()),
+            budget: Arc::new(Budget::new(max_weight)),
             counters: Counters::default(),
-            apart: Memory::new(REMEMBERED, REMEMBERED as usize),
-            resting: Memory::new(REMEMBERED, REMEMBERED as usize),
+            apart: Memory::new(REMEMBERED, 1_024),
+            resting: Memory::new(REMEMBERED, 1_024),
         }
     }
 
@@ -114,13 +124,29 @@ impl Inner {
 
     pub(crate) fn invalidate(&self, key: &Key) {
         count(&self.counters.invalidations);
-        self.flights.detach(key);
+        // In this order: a leader who looks at the shelf after its flight was detached finds nothing of before.
         self.shelf.invalidate(key);
+        self.flights.detach_where(|flight| flight.key == *key);
+    }
+
+    /// Whom a request may be answered together with.
+    pub(crate) fn flight_key(&self, key: &Key, request: &request::Parts) -> FlightKey {
+        let principal = match self.rules.kind() {
+            Kind::Private => request.headers.get_all(header::AUTHORIZATION).iter().cloned().collect(),
+            Kind::Shared => Vec::new(),
+        };
+        FlightKey { key: key.clone(), principal }
     }
 
     /// The addresses that a request changed, by its answer.
     pub(crate) fn changed(&self, key: &Key, request: &request::Parts, response: &http::response::Parts) {
-        let Some(target) = key.uri() else { return };
+        let Some(target) = key.uri() else {
+            // Too long to be one.
+            if response.status.is_success() || response.status.is_redirection() {
+                self.invalidate(key);
+            }
+            return;
+        };
         for uri in self.rules.invalidated(request, response, &target) {
             if let Some(key) = Key::of_uri(&uri) {
                 self.invalidate(&key);
@@ -130,13 +156,7 @@ impl Inner {
 
     /// From now on nobody waits for another's answer, for a while.
     pub(crate) fn set_apart(&self, key: &Key) {
-        self.apart.insert(key.clone(), Instant::now() + APART, 1);
-    }
-
-    pub(crate) fn share_again(&self, key: &Key) {
-        if self.apart.get(key).is_some() {
-            self.apart.remove(key);
-        }
+        self.apart.insert(key.clone(), Instant::now() + APART, key.len() as u64 + OVERHEAD);
     }
 
     pub(crate) fn is_apart(&self, key: &Key, now: Instant) -> bool {
@@ -144,7 +164,7 @@ impl Inner {
     }
 
     pub(crate) fn rest(&self, key: &Key) {
-        self.resting.insert(key.clone(), Instant::now() + REST, 1);
+        self.resting.insert(key.clone(), Instant::now() + REST, key.len() as u64 + OVERHEAD);
     }
 
     pub(crate) fn rests(&self, key: &Key, now: Instant) -> bool {

@@ -14,6 +14,7 @@ enum Cause {
     Panicked,
     Abandoned,
     TooLong,
+    TooShort,
 }
 
 impl BodyError {
@@ -32,6 +33,10 @@ impl BodyError {
     pub(crate) const fn too_long() -> Self {
         Self(Cause::TooLong)
     }
+
+    pub(crate) const fn too_short() -> Self {
+        Self(Cause::TooShort)
+    }
 }
 
 impl fmt::Display for BodyError {
@@ -41,6 +46,7 @@ impl fmt::Display for BodyError {
             Cause::Panicked => "the response's body panicked while another caller read it",
             Cause::Abandoned => "the response's body was given up by all who read it",
             Cause::TooLong => "the response's body is longer than its Content-Length",
+            Cause::TooShort => "the response's body is shorter than its Content-Length",
         })
     }
 }

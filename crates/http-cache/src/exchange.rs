@@ -13,15 +13,15 @@ use tower_service::Service;
 use crate::{
     ResponseBody,
     cache::Inner,
-    flight::{Brought, Waited, wait},
+    flight::{Brought, FlightKey, Waited, wait},
     key::Key,
-    rules::{CacheStatus, Conditions, Forward, Moment, Verdict},
+    rules::{CacheStatus, Conditions, Forward, Moment, Rules, Verdict},
     settle::Times,
     shelf::Entry,
     stats::count,
 };
 
-type Lead = Leader<Key, Brought>;
+pub(crate) type Lead = Leader<FlightKey, Brought>;
 
 pub(crate) struct Exchange<S> {
     pub(crate) cache: Arc<Inner>,
@@ -32,6 +32,8 @@ pub(crate) struct Exchange<S> {
     pub(crate) selected: Option<Arc<Entry>>,
     /// Why the request goes on.
     pub(crate) why: Forward,
+    /// The cache's own, in the background: nobody waits for it.
+    pub(crate) is_refresh: bool,
 }
 
 impl<S> Exchange<S> {
@@ -43,7 +45,7 @@ impl<S> Exchange<S> {
         selected: Option<Arc<Entry>>,
         why: Forward,
     ) -> Self {
-        Self { cache, service, key, request, selected, why }
+        Self { cache, service, key, request, selected, why, is_refresh: false }
     }
 
     /// Together with others, where that may be.
@@ -58,19 +60,34 @@ impl<S> Exchange<S> {
         if !self.collapses() {
             return self.ask(body, None).await;
         }
-        let leader = match self.cache.flights.join(&self.key) {
-            Joined::Lead(leader) => leader,
-            Joined::Follow(follower) => match wait(follower).await {
-                Waited::Landed(Landed::Lead(leader)) => leader,
+        let flight = self.cache.flight_key(&self.key, &self.request);
+        let leader = loop {
+            let follower = match self.cache.flights.join(&flight) {
+                Joined::Lead(leader) => break leader,
+                Joined::Follow(follower) => follower,
+            };
+            match wait(follower).await {
+                Waited::Landed(Landed::Lead(leader)) => break leader,
+                // Its caller left with the head already.
+                Waited::Landed(Landed::With(Brought::Entry(entry))) if !entry.is_there() => {}
                 Waited::Landed(Landed::With(brought)) => {
-                    return match self.take(brought) {
-                        Some(answer) => answer,
-                        None => self.ask(body, None).await,
-                    };
+                    if let Some(answer) = self.take(brought) {
+                        return answer;
+                    }
+                    // Waiting was for nothing, and would be for the next.
+                    self.cache.set_apart(&self.key);
+                    return self.ask(body, None).await;
                 }
-                Waited::TooLate => return Err(self.cache.too_late()),
-                Waited::Impatient => return self.ask(body, None).await,
-            },
+                Waited::TooLate => {
+                    return self.in_place_of_an_error(None).ok_or_else(|| self.cache.too_late());
+                }
+                Waited::Impatient => {
+                    // Nobody else shall wait for this one.
+                    self.cache.flights.detach(&flight);
+                    let leader = self.cache.flights.try_lead(&flight);
+                    return self.ask(body, leader).await;
+                }
+            }
         };
         // Somebody may have brought it between the look into the memory and the turn to lead.
         let variants = self.cache.shelf.variants(&self.key);
@@ -91,6 +108,7 @@ impl<S> Exchange<S> {
         self.request.method == Method::GET
             && self.why != Forward::Request
             && !self.request.headers.contains_key(header::RANGE)
+            && !Rules::forbids_storing(&self.request)
             && (self.selected.is_some() || !self.has_condition())
             && !self.cache.is_apart(&self.key, Instant::now())
     }
@@ -132,7 +150,7 @@ impl<S> Exchange<S> {
         answered: Option<StatusCode>,
     ) -> Option<Response<ResponseBody<B>>> {
         let now = Moment::now();
-        let entry = self.selected.as_ref()?;
+        let entry = self.selected.as_ref().filter(|_| !self.is_refresh)?;
         if !self.cache.rules.stale_if_error(&entry.stored, &self.request, now) {
             return None;
         }
@@ -166,13 +184,12 @@ impl<S> Exchange<S> {
             conditions.iter().for_each(|conditions| conditions.add_to(&mut parts.headers));
             let request = Request::from_parts(parts, body.take().unwrap_or_default());
             let sent = Moment::now();
-            let answered = match poll_fn(|cx| self.service.poll_ready(cx)).await {
-                Ok(()) => self.service.call(request).await,
-                Err(error) => Err(error),
-            };
-            let response = match answered {
+            if let Err(error) = poll_fn(|cx| self.service.poll_ready(cx)).await {
+                return self.failed(error, leader, false);
+            }
+            let response = match self.service.call(request).await {
                 Ok(response) => response,
-                Err(error) => return self.failed(error, leader),
+                Err(error) => return self.failed(error, leader, true),
             };
             let times = Times { asked, sent, received: Moment::now() };
             if response.status() == StatusCode::NOT_MODIFIED && conditions.is_some() {
@@ -183,12 +200,12 @@ impl<S> Exchange<S> {
                 if let Some(response) = self.still_right(&head, &mut leader, times) {
                     return Ok(response);
                 }
-                if !self.has_condition() {
-                    // It is about none of those that are stored, and the client has none.
-                    conditions = None;
-                    continue;
+                if Conditions::is_for_the_client(&self.request.headers, &head.headers) {
+                    return Ok(self.answered(Response::from_parts(head, rest), leader, times));
                 }
-                return Ok(self.answered(Response::from_parts(head, rest), leader, times));
+                // It is about none of those that are stored: once more, with what conditions the client has.
+                conditions = None;
+                continue;
             }
             return Ok(self.answered(response, leader, times));
         }
@@ -209,14 +226,19 @@ impl<S> Exchange<S> {
         self,
         error: E,
         leader: Option<Lead>,
+        sent: bool,
     ) -> Result<Response<ResponseBody<B>>, E> {
         let rejected = error.rejected().copied();
-        // His own deadline is not that of those who wait: then the next one leads.
+        // His own deadline and rate are not those of all who wait: then the next one leads.
+        let is_his = |reason| matches!(reason, Reason::DeadlineExceeded | Reason::RateLimited);
         if let Some(leader) = leader
-            && rejected.is_none_or(|rejected| rejected.reason() != Reason::DeadlineExceeded)
+            && !rejected.is_some_and(|rejected| is_his(rejected.reason()))
         {
-            let told = || self.cache.origin.reject(Reason::LoadFailed).after_sending();
-            leader.land(Brought::Failed(rejected.unwrap_or_else(told)));
+            let failed = || {
+                let failed = self.cache.origin.reject(Reason::LoadFailed);
+                if sent { failed.after_sending() } else { failed }
+            };
+            leader.land(Brought::Failed(rejected.unwrap_or_else(failed)));
         }
         self.in_place_of_an_error(None).ok_or(error)
     }

@@ -2,9 +2,17 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use buttress_cache::{Follower, Landed};
 use buttress_core::{Deadline, Rejected};
+use http::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{key::Key, shelf::Entry};
+
+/// Whose answers may do for each other. In a private cache, not those to another `Authorization`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FlightKey {
+    pub(crate) key: Key,
+    pub(crate) principal: Vec<HeaderValue>,
+}
 
 /// What the one who asks brings to those who wait for the same address.
 #[derive(Clone)]
@@ -21,7 +29,7 @@ pub(crate) enum Brought {
 
 /// How waiting ended.
 pub(crate) enum Waited {
-    Landed(Landed<Key, Brought>),
+    Landed(Landed<FlightKey, Brought>),
     /// The caller's deadline passed.
     TooLate,
     /// He asks for himself.
@@ -33,7 +41,7 @@ pub(crate) enum Waited {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits, until the deadline of the caller at most.
-pub(crate) fn wait(follower: Follower<Key, Brought>) -> impl Future<Output = Waited> {
+pub(crate) fn wait(follower: Follower<FlightKey, Brought>) -> impl Future<Output = Waited> {
     let patient = Instant::now() + PATIENCE;
     let deadline = Deadline::current().map(Deadline::instant).filter(|deadline| *deadline < patient);
     async move {

@@ -3,13 +3,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use tokio::time::Instant;
 
 use crate::{
+    budget::Taken,
     error::BodyError,
     sync::{Mutex, MutexGuard, lock},
 };
@@ -35,8 +38,10 @@ type Source = Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>;
 struct State {
     /// Away while a reader polls it.
     source: Option<Source>,
-    /// Another reader came while it was away.
-    missed: bool,
+    /// It woke its readers while it was away: they found nothing, and it must wake them again.
+    has_woken: bool,
+    /// When the last part came.
+    arrived: Instant,
     chunks: Vec<Bytes>,
     /// In bytes, of `chunks`.
     length: u64,
@@ -49,7 +54,15 @@ struct State {
     /// Too long to be kept: read by its only reader, part by part.
     passing: bool,
     keep: Option<Keep>,
+    taken: Option<Taken>,
 }
+
+/// Nobody begins to read a body of which nothing has come for so long: its connection may be gone.
+const STALLED: Duration = Duration::from_secs(5);
+/// What a part takes beside its bytes, about.
+const OF_A_PART: u64 = 64;
+/// How often a reader looks at what has come before others have their turn.
+const LOOKS: u32 = 32;
 
 /// A reader's number, and whom to wake for it.
 struct Slot(u64, Option<Waker>);
@@ -81,11 +94,14 @@ pub(crate) type Keep = Box<dyn FnOnce(Done) + Send>;
 
 impl Growing {
     /// With its first reader. Nothing is read before that one is polled.
-    pub(crate) fn new(source: Source, limit: Limit) -> (Arc<Self>, Reader) {
+    ///
+    /// `taken`: of the budget. Where the length was announced, all that it needs; else it takes more as it grows.
+    pub(crate) fn new(source: Source, limit: Limit, taken: Taken) -> (Arc<Self>, Reader) {
         let growing = Arc::new(Self {
             state: Mutex::new(State {
                 source: Some(source),
-                missed: false,
+                has_woken: false,
+                arrived: Instant::now(),
                 chunks: Vec::new(),
                 length: 0,
                 trailers: None,
@@ -95,9 +111,10 @@ impl Growing {
                 numbers: 1,
                 passing: false,
                 keep: None,
+                taken: Some(taken),
             }),
         });
-        let reader = Reader { growing: growing.clone(), number: 0, next: 0, done: false };
+        let reader = Reader { growing: growing.clone(), number: 0, next: 0, read: 0, done: false };
         (growing, reader)
     }
 
@@ -106,7 +123,7 @@ impl Growing {
         self.lock().keep = Some(keep);
     }
 
-    /// Whether it can be read: it was not cut, nor left by all.
+    /// Whether it can be read from the beginning: it was not cut, nor left by all, and has not stalled.
     pub(crate) fn is_readable(&self) -> bool {
         self.lock().is_readable()
     }
@@ -121,7 +138,7 @@ impl Growing {
         state.numbers += 1;
         state.readers.push(Slot(number, None));
         drop(state);
-        Some(Reader { growing: self.clone(), number, next: 0, done: false })
+        Some(Reader { growing: self.clone(), number, next: 0, read: 0, done: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,8 +154,10 @@ impl Growing {
     fn arrived(&self, frame: Frame<Bytes>, source: Option<Source>) {
         let mut state = self.lock();
         state.source = source;
-        state.missed = false;
+        state.has_woken = false;
+        state.arrived = Instant::now();
         let mut too_long = None;
+        let mut released = None;
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => {
@@ -148,9 +167,13 @@ impl Growing {
                         drop(state);
                         return self.end(End::Cut(BodyError::too_long()));
                     }
-                    Limit::AtMost(most) if state.length > most && !state.passing => {
-                        state.passing = true;
-                        too_long = state.keep.take();
+                    Limit::AtMost(most) if !state.passing => {
+                        let is_left = |taken: &mut Taken| taken.more(data.len() as u64 + OF_A_PART);
+                        if state.length > most || !state.taken.as_mut().is_some_and(is_left) {
+                            state.passing = true;
+                            too_long = state.keep.take();
+                            released = state.taken.take();
+                        }
                     }
                     _ => {}
                 }
@@ -159,6 +182,7 @@ impl Growing {
             Err(frame) => state.trailers = frame.into_trailers().ok(),
         }
         drop(state);
+        drop(released);
         if let Some(keep) = too_long {
             keep(Done::TooLong);
         }
@@ -171,28 +195,30 @@ impl Growing {
         if !matches!(state.end, End::Open) {
             return;
         }
-        let right = match state.limit {
-            Limit::Exactly(announced) => state.length == announced,
-            Limit::AtMost(_) => !state.passing,
+        let is_short = matches!(state.limit, Limit::Exactly(announced) if state.length < announced);
+        let end = match end {
+            End::Whole if is_short => End::Cut(BodyError::too_short()),
+            end => end,
         };
-        let whole = matches!(end, End::Whole) && right;
+        let whole = matches!(end, End::Whole) && !state.passing;
         let keep = state.keep.take();
         let done = if whole && keep.is_some() { Done::Whole(joined(&state.chunks)) } else { Done::Cut };
         state.end = end;
         let source = state.source.take();
         drop(state);
-        drop(source);
         if let Some(keep) = keep {
             keep(done);
         }
         self.wake_all();
+        // Last: it is the service's, and may panic.
+        drop(source);
     }
 }
 
 impl State {
     fn is_readable(&self) -> bool {
         match self.end {
-            End::Open => !self.readers.is_empty(),
+            End::Open => !self.readers.is_empty() && self.arrived.elapsed() < STALLED,
             End::Whole => true,
             End::Cut(_) => false,
         }
@@ -206,12 +232,16 @@ fn joined(chunks: &[Bytes]) -> Bytes {
     whole.freeze()
 }
 
+/// By the source.
 impl Wake for Growing {
     fn wake(self: Arc<Self>) {
-        self.wake_all();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.has_woken |= state.source.is_none();
+        drop(state);
         self.wake_all();
     }
 }
@@ -221,6 +251,8 @@ pub(crate) struct Reader {
     growing: Arc<Growing>,
     number: u64,
     next: usize,
+    /// In bytes.
+    read: u64,
     done: bool,
 }
 
@@ -229,10 +261,11 @@ impl Reader {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        loop {
+        for _ in 0..LOOKS {
             let mut state = self.growing.lock();
             if let Some(chunk) = state.chunks.get(self.next).cloned() {
                 self.next += 1;
+                self.read += chunk.len() as u64;
                 if state.passing {
                     // This is the only reader: nobody needs the parts that it has had.
                     state.chunks.drain(..self.next);
@@ -254,20 +287,21 @@ impl Reader {
             }
             let mine = state.readers.iter_mut().find(|slot| slot.0 == self.number);
             let Slot(_, waker) = mine.expect("a reader has its slot until it is dropped");
-            match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            }
-            let Some(source) = state.source.take() else {
-                // Another reader polls it at this moment, and will wake this one.
-                state.missed = true;
-                return Poll::Pending;
-            };
+            let is_known = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            let old = if is_known { None } else { waker.replace(cx.waker().clone()) };
+            let source = state.source.take();
             drop(state);
+            // It may own another reader.
+            drop(old);
+            // Without a source, another reader polls it at this moment: the source wakes all if that gets nothing.
+            let Some(source) = source else { return Poll::Pending };
             if self.fetch(source).is_pending() {
                 return Poll::Pending;
             }
         }
+        // Empty parts, one after the other.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Polls the source once. Ready: there is something new to be looked at.
@@ -276,14 +310,14 @@ impl Reader {
         let waker = Waker::from(self.growing.clone());
         let source = held.source.as_mut().expect("it was just put there");
         let polled = source.as_mut().poll_frame(&mut Context::from_waker(&waker));
+        // Who passes a body on may stop reading when it has the announced length, and never see its end.
+        let is_last = source.is_end_stream();
         held.returned = true;
         let Poll::Ready(frame) = polled else {
             return Poll::Pending;
         };
         match frame {
             Some(Ok(frame)) => {
-                // Who passes a body on may stop reading when it has the announced length, and never see its end.
-                let is_last = source.is_end_stream();
                 let source = held.source.take().filter(|_| !is_last);
                 self.growing.arrived(frame, source);
                 if is_last {
@@ -306,10 +340,8 @@ impl Reader {
     }
 
     /// How much is still to come, where it was announced.
-    pub(crate) fn remaining(&self, announced: u64) -> u64 {
-        let state = self.growing.lock();
-        let read: usize = state.chunks.iter().take(self.next).map(Bytes::len).sum();
-        announced.saturating_sub(read as u64)
+    pub(crate) const fn remaining(&self, announced: u64) -> u64 {
+        announced.saturating_sub(self.read)
     }
 }
 
@@ -317,12 +349,11 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.growing.lock();
         let left = state.readers.iter().position(|slot| slot.0 == self.number);
-        let _slot = left.map(|index| state.readers.swap_remove(index));
+        let slot = left.map(|index| state.readers.swap_remove(index));
         let alone = state.readers.is_empty() && matches!(state.end, End::Open);
-        let source = if alone { state.source.take() } else { None };
         let is_whole = matches!(state.limit, Limit::Exactly(announced) if state.length == announced);
         drop(state);
-        drop(source);
+        drop(slot);
         if alone {
             self.growing.end(if is_whole { End::Whole } else { End::Cut(BodyError::abandoned()) });
         } else {
@@ -355,9 +386,9 @@ impl Drop for Held<'_> {
             return;
         }
         state.source = Some(source);
-        let missed = mem::take(&mut state.missed);
+        let has_woken = mem::take(&mut state.has_woken);
         drop(state);
-        if missed {
+        if has_woken {
             self.growing.wake_all();
         }
     }

@@ -10,28 +10,30 @@ pub(crate) struct Key(Arc<str>);
 impl Key {
     /// None where it cannot be known whom the request is for.
     ///
-    /// What a server gets has a path alone: then the `Host` field says the rest.
-    pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+    /// What a server gets has a path alone: then the `Host` field says the rest, but for the scheme. A user and a password in
+    /// the address say who asks, which no cache should guess at.
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap, scheme: &str) -> Option<Self> {
+        let scheme = uri.scheme_str().unwrap_or(scheme);
         if let Some(authority) = uri.authority() {
-            return Self::made(uri.scheme_str(), authority.as_str(), uri);
+            return Self::made(scheme, authority.as_str(), uri);
         }
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next()?.to_str().ok()?;
         if hosts.next().is_some() || host.parse::<Authority>().is_err() {
             return None;
         }
-        Self::made(uri.scheme_str(), host, uri)
+        Self::made(scheme, host, uri)
     }
 
     /// The key of a `GET` of this absolute address.
     pub(crate) fn of_uri(uri: &Uri) -> Option<Self> {
-        Self::of(uri, &HeaderMap::new())
+        Self::of(uri, &HeaderMap::new(), "http")
     }
 
-    fn made(scheme: Option<&str>, authority: &str, uri: &Uri) -> Option<Self> {
-        let scheme = scheme.unwrap_or("http");
-        // User and password say who asks, not what for.
-        let host = authority.rsplit('@').next()?;
+    fn made(scheme: &str, host: &str, uri: &Uri) -> Option<Self> {
+        if host.contains('@') {
+            return None;
+        }
         let own_port = match scheme {
             _ if scheme.eq_ignore_ascii_case("http") => ":80",
             _ if scheme.eq_ignore_ascii_case("https") => ":443",
@@ -77,7 +79,7 @@ mod tests {
         if let Some(host) = host {
             headers.insert(HOST, host.parse().unwrap());
         }
-        Key::of(&uri.parse().unwrap(), &headers).map(|key| key.0.to_string())
+        Key::of(&uri.parse().unwrap(), &headers, "http").map(|key| key.0.to_string())
     }
 
     #[test]
@@ -91,7 +93,7 @@ mod tests {
     fn the_scheme_s_own_port_says_nothing() {
         assert_eq!(key("https://a:443/", None).unwrap(), "https://a/");
         assert_eq!(key("http://a:443/", None).unwrap(), "http://a:443/");
-        assert_eq!(key("http://user:80@a:80/", None).unwrap(), "http://a/");
+        assert_eq!(key("http://user:80@a:80/", None), None);
         assert_eq!(key("http://[::1]:80/", None).unwrap(), "http://[::1]/");
     }
 
@@ -101,10 +103,11 @@ mod tests {
         assert_eq!(key("http://a/x", Some("b")).unwrap(), "http://a/x", "the target comes first");
         assert_eq!(key("/x", None), None);
         assert_eq!(key("/x", Some("a/b")), None);
+        assert_eq!(key("/x", Some("a@b")), None);
         let mut twice = HeaderMap::new();
         twice.append(HOST, "a".parse().unwrap());
         twice.append(HOST, "b".parse().unwrap());
-        assert!(Key::of(&"/x".parse().unwrap(), &twice).is_none());
+        assert!(Key::of(&"/x".parse().unwrap(), &twice, "http").is_none());
     }
 
     #[test]

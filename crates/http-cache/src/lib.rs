@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod budget;
 mod builder;
 mod cache;
 mod changes;

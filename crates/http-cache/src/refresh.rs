@@ -43,41 +43,47 @@ where
     if cache.rests(key, now.instant) {
         return true;
     }
-    let Some(leader) = cache.flights.try_lead(key) else { return true };
+    let request = whole(request);
+    let Some(leader) = cache.flights.try_lead(&cache.flight_key(key, &request)) else { return true };
     count(&cache.counters.refreshes);
     let (cache, key) = (cache.clone(), key.clone());
-    let request = whole(request);
-    let exchange = Exchange::new(
-        cache.clone(),
-        service.clone(),
-        key.clone(),
-        request,
-        Some(entry.clone()),
-        Forward::Stale,
-    );
+    let (selected, service) = (Some(entry.clone()), service.clone());
+    let exchange = Exchange::new(cache.clone(), service, key.clone(), request, selected, Forward::Stale);
+    let exchange = Exchange { is_refresh: true, ..exchange };
     runtime.spawn(async move {
         let mut failed = Failed { cache: &cache, key: &key, is_over: false };
         let refreshed = timeout(LIMIT, async {
             let response = exchange.ask(ReqB::default(), Some(leader)).await.ok()?;
-            let is_right = !response.status().is_server_error();
+            if response.body().is_passing() {
+                // What is not stored is for nobody.
+                return None;
+            }
             let mut body = pin!(response.into_body());
             // It is stored as it is read.
             while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
                 frame.ok()?;
             }
-            is_right.then_some(())
+            Some(())
         });
         failed.is_over = matches!(refreshed.await, Ok(Some(())));
     });
     true
 }
 
-/// The request, without what would have an answer to it be less than the whole.
+/// The request, without what would have an answer to it be less than the whole, and without what its client wants of caches:
+/// he has his answer.
 fn whole(request: &request::Parts) -> request::Parts {
     let mut whole = request.clone();
     whole.method = Method::GET;
-    for condition in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE] {
-        whole.headers.remove(condition);
+    for of_the_client in [
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_RANGE,
+        header::RANGE,
+        header::CACHE_CONTROL,
+        header::PRAGMA,
+    ] {
+        whole.headers.remove(of_the_client);
     }
     whole
 }

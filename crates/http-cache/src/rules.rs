@@ -157,6 +157,18 @@ impl Rules {
         Approach::Lookup { only_if_cached }
     }
 
+    /// Whether the client takes nothing but a stored response (RFC 9111, section 5.2.1.7), of a request that a cache could answer.
+    #[must_use]
+    pub fn is_only_if_cached(request: &request::Parts) -> bool {
+        request.method.is_safe() && directives::RequestDirectives::of(&request.headers).only_if_cached
+    }
+
+    /// Whether nothing may be stored of such a request (RFC 9111, section 5.2.1.5).
+    #[must_use]
+    pub fn forbids_storing(request: &request::Parts) -> bool {
+        directives::RequestDirectives::of(&request.headers).no_store
+    }
+
     /// Whether this answer of the origin is a failure in the sense of RFC 5861, section 4: after `500`, `502`, `503` or `504`
     /// a stale response may do ([`stale_if_error`](Self::stale_if_error)).
     #[must_use]

@@ -14,7 +14,7 @@ use crate::{
     exchange::Exchange,
     key::Key,
     pass, refresh,
-    rules::{Approach, CacheStatus, Forward, Moment, Verdict},
+    rules::{Approach, CacheStatus, Forward, Moment, Rules, Verdict},
     shelf::Entry,
     stats::count,
 };
@@ -60,11 +60,14 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let cache = &self.cache.inner;
         let (request, body) = request.into_parts();
-        let key = Key::of(&request.uri, &request.headers);
+        let key = Key::of(&request.uri, &request.headers, cache.scheme);
         let (key, only_if_cached) = match (key, cache.rules.approach(&request)) {
             (Some(key), Approach::Lookup { only_if_cached }) if is_empty(&body) => (key, only_if_cached),
             (key, approach) => {
                 count(&cache.counters.passed);
+                if Rules::is_only_if_cached(&request) {
+                    return ResponseFuture::ready(cache.not_cached());
+                }
                 let why = if let Approach::Forward(why) = approach { why } else { Forward::Bypass };
                 let passing = pass::pass(cache.clone(), self.inner.clone(), key, request, body, why);
                 return ResponseFuture::running(Box::pin(passing));
@@ -101,11 +104,10 @@ where
                 Verdict::Validate(reason) => why = reason,
             }
         }
+        count(&cache.counters.misses);
         if only_if_cached {
-            count(&cache.counters.misses);
             return ResponseFuture::ready(cache.not_cached());
         }
-        count(&cache.counters.misses);
         let exchange = Exchange::new(cache.clone(), self.inner.clone(), key, request, selected, why);
         ResponseFuture::running(Box::pin(exchange.run(body)))
     }

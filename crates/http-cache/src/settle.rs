@@ -1,26 +1,22 @@
 //! What becomes of the service's answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use buttress_cache::Leader;
 use buttress_core::BoxError;
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, response};
+use http::{Method, Response, StatusCode, header, response};
 use http_body::Body;
 
 use crate::{
     ResponseBody,
     changes::Asked,
-    exchange::Exchange,
+    exchange::{Exchange, Lead},
     flight::Brought,
     growing::{Done, Growing, Limit},
-    key::Key,
-    rules::{CacheStatus, Freshened, HeadUpdate, Moment, NotStored, Rules, Stored},
+    rules::{CacheStatus, Freshened, HeadUpdate, Kind, Moment, NotStored, Rules, Stored},
     shelf::{Content, Entry},
     stats::count,
 };
-
-type Lead = Leader<Key, Brought>;
 
 /// When a request was sent, and when its answer came.
 #[derive(Clone, Copy)]
@@ -62,7 +58,9 @@ impl<S> Exchange<S> {
                     fresh
                 }
                 Freshened::Once(stored) => {
-                    gone.push(entry.id);
+                    if !self.is_for_the_client_alone() {
+                        gone.push(entry.id);
+                    }
                     cache.shelf.entry(stored, entry.content.clone())
                 }
             };
@@ -73,18 +71,24 @@ impl<S> Exchange<S> {
         }
         let status = CacheStatus::forward(self.why).forward_status(StatusCode::NOT_MODIFIED);
         let mine = mine?;
-        let response = cache.answer(
+        let mut response = cache.answer(
             &mine,
             &self.request,
             times.received,
             &status.ttl(mine.stored.ttl(times.received)),
         )?;
         count(&cache.counters.revalidated);
+        if cache.rules.kind() == Kind::Shared {
+            // It is not stored, and he gets it.
+            for cookie in head.headers.get_all(header::SET_COOKIE) {
+                response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+            }
+        }
         let put = || {
             cache.shelf.replace(&self.key, &kept, times.asked);
         };
         match leader.take() {
-            Some(leader) if gone.is_empty() => {
+            Some(leader) if kept.iter().any(|(_, entry)| entry.id == mine.id) => {
                 leader.land_with(Brought::Entry(mine), put);
             }
             other => {
@@ -109,11 +113,12 @@ impl<S> Exchange<S> {
     {
         let status = response.status();
         let says = CacheStatus::forward(self.why).forward_status(status);
-        if Rules::is_failure(status)
-            && let Some(stale) = self.in_place_of_an_error(Some(status))
-        {
-            leader.into_iter().for_each(|leader| leader.land(Brought::Failing));
-            return stale;
+        let mut leader = leader;
+        if Rules::is_failure(status) {
+            leader.take().into_iter().for_each(|leader| leader.land(Brought::Failing));
+            if let Some(stale) = self.in_place_of_an_error(Some(status)) {
+                return stale;
+            }
         }
         let (head, body) = response.into_parts();
         match self.cache.rules.storable(&self.request, &head, times.sent, times.received) {
@@ -142,14 +147,33 @@ impl<S> Exchange<S> {
                     HeadUpdate::Unrelated => {}
                 }
             }
-        } else if let Some(selected) = &self.selected
-            && why != NotStored::RequestNoStore
-            && head.status != StatusCode::NOT_MODIFIED
-            && !head.status.is_server_error()
-        {
-            // There is another now, and it is not to be stored.
-            shelf.let_go(&self.key, |old| old.id == selected.id);
+        } else if !matches!(why, NotStored::RequestNoStore | NotStored::Authorization) {
+            self.let_go(head);
         }
+    }
+
+    /// There is another response now than the one that is stored, and it will not be.
+    fn let_go(&self, head: &response::Parts) {
+        let is_of_the_resource =
+            head.status.is_success() || matches!(head.status.as_u16(), 300..=303 | 307 | 308 | 404 | 410);
+        if is_of_the_resource {
+            self.let_go_of_selected();
+        }
+    }
+
+    fn let_go_of_selected(&self) {
+        if let Some(selected) = &self.selected
+            && !self.is_for_the_client_alone()
+        {
+            self.cache.shelf.let_go(&self.key, |old| old.id == selected.id);
+        }
+    }
+
+    /// That an answer is not to be stored may be because of this client, and then says nothing of what others have.
+    fn is_for_the_client_alone(&self) -> bool {
+        Rules::forbids_storing(&self.request)
+            || (self.cache.rules.kind() == Kind::Shared
+                && self.request.headers.contains_key(header::AUTHORIZATION))
     }
 
     fn store<B>(
@@ -166,61 +190,62 @@ impl<S> Exchange<S> {
         B::Error: Into<BoxError>,
     {
         let announced = stored.content_length().or_else(|| body.size_hint().exact());
-        if announced.is_some_and(|length| length > self.cache.max_body) {
-            self.apart(leader);
-            return self.pass(head, body, says.detail("too-large"));
-        }
-        if body.is_end_stream() {
-            // Such as `204`. Where content was announced, there was none.
-            if announced.is_some_and(|length| length > 0) {
+        let is_empty = body.is_end_stream();
+        let has_none = matches!(head.status.as_u16(), 204 | 205);
+        let contradicts = if is_empty { announced.is_some_and(|length| length > 0) } else { has_none };
+        let wanted = announced.unwrap_or(0);
+        let taken = if contradicts {
+            Err("another-length")
+        } else if wanted > self.cache.max_body {
+            Err("too-large")
+        } else {
+            self.cache.budget.take(wanted).ok_or("no-room")
+        };
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(why) => {
+                self.let_go(&head);
                 self.apart(leader);
-                return self.pass(head, body, says);
+                return self.pass(head, body, says.detail(why));
             }
+        };
+        if is_empty {
+            // Such as `204`.
             let entry = self.cache.shelf.entry(stored, Content::Whole(Bytes::new()));
-            let is_kept = self.keep(&entry, leader, times.asked);
+            let is_kept = self.keep(&entry, leader, times.asked).is_some();
             if is_kept {
                 count(&self.cache.counters.stored);
             }
             return self.pass(head, body, if is_kept { says.stored() } else { says });
         }
-        let cache = self.cache.clone();
         let mut says = says.ttl(stored.ttl(times.received));
         let limit = announced.map_or(Limit::AtMost(self.cache.max_body), Limit::Exactly);
-        let (growing, reader) = Growing::new(Box::pin(ResponseBody::passing(body)), limit);
+        let (growing, reader) = Growing::new(Box::pin(ResponseBody::passing(body)), limit, taken);
         match announced {
             Some(length) => {
                 let entry = self.cache.shelf.entry(stored, Content::Growing(growing.clone(), length));
-                let (cache, key, this) = (self.cache.clone(), self.key.clone(), Arc::downgrade(&growing));
-                growing.when_done(Box::new(move |done| {
-                    let bytes = if let Done::Whole(bytes) = done { Some(bytes) } else { None };
-                    let is_whole = bytes.is_some();
-                    let was_there = cache.shelf.complete(&key, &this, bytes);
-                    if !is_whole {
-                        count(&cache.counters.cut);
-                    } else if was_there {
-                        count(&cache.counters.stored);
-                    }
-                }));
-                if self.keep(&entry, leader, times.asked) {
+                let kept = self.keep(&entry, leader, times.asked);
+                if kept.is_some() {
                     says = says.stored();
                 }
+                let this = Arc::downgrade(&growing);
+                let keeper = self.keeper();
+                growing.when_done(Box::new(move |done| keeper.complete(&this, done, kept, times.asked)));
             }
             None => {
                 // As far as it is known now.
                 says = says.stored();
-                let Self { key, mut request, why, .. } = self;
-                // What an application put there is not for a cache to hold.
-                request.extensions.clear();
-                let keeper = Exchange::new(cache.clone(), (), key, request, None, why);
+                let keeper = self.keeper();
                 growing.when_done(Box::new(move |done| match done {
                     Done::Whole(bytes) => {
                         let entry = keeper.cache.shelf.entry(stored, Content::Whole(bytes));
-                        if keeper.keep(&entry, leader, times.asked) {
+                        if keeper.keep(&entry, leader, times.asked).is_some() {
                             count(&keeper.cache.counters.stored);
                         }
                     }
                     Done::TooLong => {
                         count(&keeper.cache.counters.cut);
+                        keeper.let_go_of_selected();
                         keeper.apart(leader);
                     }
                     // The next one leads.
@@ -229,15 +254,15 @@ impl<S> Exchange<S> {
             }
         }
         let mut response = Response::from_parts(head, ResponseBody::growing(reader, announced));
-        cache.say(&says, &mut response);
+        self.cache.say(&says, &mut response);
         response
     }
 
     /// For those who wait and those who come, unless the address was changed meanwhile.
-    /// Says whether it is stored.
-    fn keep(&self, entry: &Arc<Entry>, leader: Option<Lead>, asked: Asked) -> bool {
+    /// Where it is stored, returns what it took the place of.
+    fn keep(&self, entry: &Arc<Entry>, leader: Option<Lead>, asked: Asked) -> Option<Vec<Arc<Entry>>> {
         let cache = &self.cache;
-        let mut is_kept = false;
+        let mut is_kept = None;
         let mut keep = || is_kept = cache.shelf.keep(&cache.rules, &self.key, &self.request, entry, asked);
         match leader {
             Some(leader) => {
@@ -245,8 +270,34 @@ impl<S> Exchange<S> {
             }
             None => keep(),
         }
-        cache.share_again(&self.key);
         is_kept
+    }
+
+    /// Of a body whose length was announced.
+    fn complete(&self, body: &Weak<Growing>, done: Done, kept: Option<Vec<Arc<Entry>>>, asked: Asked) {
+        let (cache, key) = (&*self.cache, &self.key);
+        let bytes = if let Done::Whole(bytes) = done { Some(bytes) } else { None };
+        let is_whole = bytes.is_some();
+        let was_there = cache.shelf.complete(key, body, bytes);
+        match (is_whole, kept) {
+            (true, _) if was_there => count(&cache.counters.stored),
+            (true, _) => {}
+            (false, kept) => {
+                count(&cache.counters.cut);
+                if let Some(replaced) = kept.filter(|_| was_there) {
+                    cache.shelf.put_back(&cache.rules, key, &self.request, &replaced, asked);
+                }
+            }
+        }
+    }
+
+    /// What is to be known when the body has ended.
+    fn keeper(&self) -> Exchange<()> {
+        let mut request = self.request.clone();
+        // What an application put there is not for a cache to hold.
+        request.extensions.clear();
+        let (cache, key, selected) = (self.cache.clone(), self.key.clone(), self.selected.clone());
+        Exchange::new(cache, (), key, request, selected, self.why)
     }
 
     /// Those who wait ask for themselves, and nobody waits for the next.

@@ -99,8 +99,8 @@ impl Shelf {
         lock(&self.stripes[stripe]).now()
     }
 
-    /// Keeps a response in place of those that would have answered its request, unless the address was
-    /// invalidated since. Says whether it is there.
+    /// Keeps a response in place of those that would have answered its request, unless the address was invalidated since.
+    /// Returns those, if it is there.
     pub(crate) fn keep(
         &self,
         rules: &Rules,
@@ -108,16 +108,45 @@ impl Shelf {
         request: &request::Parts,
         entry: &Arc<Entry>,
         asked: Asked,
-    ) -> bool {
+    ) -> Option<Vec<Arc<Entry>>> {
+        let mut is_newest = true;
+        let mut replaced = Vec::new();
         let kept = self.change(key, asked, |variants| {
-            variants.retain(|old| !rules.matches(&old.stored, request));
+            // One that was asked for later may have been there sooner.
+            is_newest = !variants
+                .iter()
+                .any(|old| old.stored.came_after(&entry.stored) && rules.matches(&old.stored, request));
+            if !is_newest {
+                return;
+            }
+            let (gone, others) = variants.drain(..).partition(|old| rules.matches(&old.stored, request));
+            (replaced, *variants) = (gone, others);
             if variants.len() >= MOST_VARIANTS {
                 variants.remove(0);
             }
             variants.push(entry.clone());
         });
-        // What is too heavy for its place is not taken.
-        kept && self.memory.get(key).is_some_and(|variants| variants.iter().any(|kept| kept.id == entry.id))
+        (kept && is_newest && self.has(key, entry.id)).then_some(replaced)
+    }
+
+    /// Puts responses back that one took the place of which turned out to be none, if nothing has taken theirs.
+    pub(crate) fn put_back(
+        &self,
+        rules: &Rules,
+        key: &Key,
+        request: &request::Parts,
+        replaced: &[Arc<Entry>],
+        asked: Asked,
+    ) {
+        self.change(key, asked, |variants| {
+            if !variants.iter().any(|new| rules.matches(&new.stored, request)) {
+                variants.splice(0..0, replaced.iter().filter(|old| old.is_there()).cloned());
+            }
+        });
+    }
+
+    fn has(&self, key: &Key, id: u64) -> bool {
+        self.memory.get(key).is_some_and(|variants| variants.iter().any(|entry| entry.id == id))
     }
 
     /// Puts responses into the places of others, as far as those are still there.
@@ -183,14 +212,18 @@ impl Shelf {
         true
     }
 
-    fn put(&self, key: &Key, variants: Vec<Arc<Entry>>) {
-        if variants.is_empty() {
-            self.memory.remove(key);
-            return;
-        }
+    fn put(&self, key: &Key, mut variants: Vec<Arc<Entry>>) {
         let weigh = |entry: &Arc<Entry>| entry.content.len() + entry.stored.weight() as u64 + OVERHEAD;
-        let weight = variants.iter().map(weigh).sum::<u64>() + key.len() as u64 + OVERHEAD;
-        self.memory.insert(key.clone(), variants.into(), weight);
+        while let Some(newest) = variants.last().map(|entry| entry.id) {
+            let weight = variants.iter().map(weigh).sum::<u64>() + key.len() as u64 + OVERHEAD;
+            self.memory.insert(key.clone(), variants.as_slice().into(), weight);
+            if self.has(key, newest) {
+                return;
+            }
+            // Too heavy together for their place: without the oldest.
+            variants.remove(0);
+        }
+        self.memory.remove(key);
     }
 
     /// Lets go of whatever an address has, and of what is on its way.
@@ -203,10 +236,9 @@ impl Shelf {
 
     /// The same for all.
     pub(crate) fn clear(&self) {
-        for stripe in &self.stripes {
-            lock(stripe).all_changed();
-        }
-        // What is put in from here on was asked for after it.
+        // All of them, else somebody who has looked already would put back what he saw.
+        let mut stripes: Vec<_> = self.stripes.iter().map(lock).collect();
+        stripes.iter_mut().for_each(|changes| changes.all_changed());
         self.memory.clear();
     }
 

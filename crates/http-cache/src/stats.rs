@@ -30,7 +30,8 @@ pub struct Stats {
     pub hits: u64,
     /// Those that were answered with a stale one: the client took it, or it was being validated, or that failed.
     pub stale: u64,
-    /// Those that were sent to the service because nothing stored would do, or waited for another's answer.
+    /// Those for which nothing stored would do: sent to the service, or waiting for another's answer, or refused because the
+    /// client wanted nothing else.
     pub misses: u64,
     /// Those of them that another's answer served.
     pub collapsed: u64,

@@ -139,7 +139,7 @@ async fn a_body_that_is_cut_short_is_not_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_of_another_length_than_announced_is_not_stored() {
-    for (sent, is_error) in [("abc", false), ("abcdefghi", true)] {
+    for sent in ["abc", "abcdefghi"] {
         let cache = shared();
         let (origin, senders) = streaming(SIX);
         let cached = behind(&cache, &origin);
@@ -147,7 +147,7 @@ async fn a_body_of_another_length_than_announced_is_not_stored() {
         let sender = senders.lock().unwrap().remove(0);
         sender.send(part(sent)).unwrap();
         drop(sender);
-        assert_eq!(response.into_body().collect().await.is_err(), is_error);
+        assert!(response.into_body().collect().await.is_err(), "nobody takes it for the whole");
         assert_eq!(cache.stats().stored, 0);
         assert_eq!(cache.stats().addresses, 0);
     }

@@ -5,6 +5,7 @@ use std::{future::poll_fn, sync::Arc};
 use loom::{future::block_on, sync::Mutex, thread};
 
 use super::*;
+use crate::budget::Budget;
 
 fn model(run: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -53,7 +54,9 @@ fn send(wire: &Mutex<Wire>) {
 
 fn arriving() -> (Arc<Mutex<Wire>>, Arc<Growing>, Reader) {
     let wire = Arc::new(Mutex::new(Wire::default()));
-    let (growing, reader) = Growing::new(Box::pin(Arrives(wire.clone(), false)), Limit::Exactly(4));
+    let taken = Arc::new(Budget::new(4)).take(4).unwrap();
+    let source = Box::pin(Arrives(wire.clone(), false));
+    let (growing, reader) = Growing::new(source, Limit::Exactly(4), taken);
     (wire, growing, reader)
 }
 

@@ -2,7 +2,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::{
     Stored,
-    entity_tag::{Listed, if_none_match},
+    entity_tag::{EntityTag, Listed, if_none_match},
 };
 
 /// How many tags of stored responses are sent along, at most.
@@ -62,6 +62,17 @@ impl Conditions {
             || told.get(header::LAST_MODIFIED).is_some_and(|told| self.modified.as_ref() != Some(told));
         let is_ours = |listed| matches!(listed, Listed::Tag(own) if own.text == tag.as_bytes());
         (!is_by_date && !is_other && if_none_match(client).all(is_ours)).then(|| tag.clone())
+    }
+
+    /// Whether a `304` is about a response that the client itself has, by the tags that it sent: then it is for the client.
+    #[must_use]
+    pub fn is_for_the_client(client: &HeaderMap, told: &HeaderMap) -> bool {
+        EntityTag::of(told).is_some_and(|told| {
+            if_none_match(client).any(|listed| match listed {
+                Listed::Any => true,
+                Listed::Tag(own) => own.matches_weakly(told),
+            })
+        })
     }
 
     /// Adds them to the client's own tags in `If-None-Match`, and puts the selected response's date into

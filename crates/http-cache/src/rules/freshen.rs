@@ -87,7 +87,9 @@ impl Rules {
         // The old one is of an earlier answer.
         dated(&mut new, received);
         let mut headers = stored.0.headers.clone();
-        for name in new.keys().filter(|name| !OF_THE_BODY.contains(name)) {
+        // A cookie in a `304` is for the one who asked. A shared cache would give it to all.
+        let is_for_one = |name: &HeaderName| self.is_shared() && *name == header::SET_COOKIE;
+        for name in new.keys().filter(|name| !OF_THE_BODY.contains(name) && !is_for_one(name)) {
             headers.remove(name);
             for value in new.get_all(name) {
                 headers.append(name.clone(), value.clone());

@@ -21,7 +21,7 @@ use super::{
 pub enum NotStored {
     /// Only answers to `GET` are.
     Method,
-    /// It is no final response, or one that only makes sense together with another (`206`, `304`).
+    /// It is no final response, or one that only makes sense together with a condition or a range (`206`, `304`, `416`).
     Status,
     /// The request says `no-store`.
     RequestNoStore,
@@ -102,7 +102,7 @@ impl Rules {
     /// Whether a response may be kept that is in the form of a stored one.
     pub(super) fn keeps(&self, stored: &Stored, request: &HeaderMap) -> Result<(), NotStored> {
         let Inner { status, headers, nominated, directives, .. } = &*stored.0;
-        if status.is_informational() || matches!(status.as_u16(), 206 | 304) {
+        if status.is_informational() || matches!(status.as_u16(), 206 | 304 | 416) {
             return Err(NotStored::Status);
         }
         if RequestDirectives::of(request).no_store {

@@ -181,6 +181,12 @@ impl Stored {
         order(&self.0) > order(&other.0)
     }
 
+    /// Whether this one arrived after the other.
+    #[must_use]
+    pub fn came_after(&self, other: &Self) -> bool {
+        self.0.received.instant > other.0.received.instant
+    }
+
     /// Whether it can be asked for by a condition: it has an entity tag, or the time when it was last modified.
     #[must_use]
     pub fn has_validator(&self) -> bool {

@@ -30,7 +30,7 @@ fn only_final_responses_are_stored() {
 #[test]
 fn parts_and_304_are_not_stored() {
     for rules in both() {
-        for status in [206, 304] {
+        for status in [206, 304, 416] {
             for control in ["max-age=60", "public, max-age=60, must-understand"] {
                 let why = why_not(rules, &[], status, &[("cache-control", control)]);
                 assert_eq!(why, Some(NotStored::Status), "{status}");
