@@ -14,6 +14,7 @@ use crate::{
     CacheBuilder, CacheLayer, ResponseFuture, Stats,
     inner::Inner,
     service::{Way, find},
+    stats::count,
     store::{Forget, Invalidations},
 };
 
@@ -115,6 +116,14 @@ where
             // Which of the two the store took last is not known.
             inner.forget(&key);
         }
+        self.told(result)
+    }
+
+    /// Counts what the store failed at.
+    fn told(&self, result: Result<(), BoxError>) -> Result<(), BoxError> {
+        if result.is_err() {
+            count(&self.inner.counters.store_errors);
+        }
         result
     }
 
@@ -128,7 +137,7 @@ where
         let removed = tier.store().remove(key.clone()).await;
         // Somebody may have read it from the store before that.
         self.inner.forget(key);
-        removed
+        self.told(removed)
     }
 
     /// Forgets every key whose value has this tag. What is being loaded at this moment, and turns out to have it, is not
@@ -142,7 +151,7 @@ where
         let Some(tier) = &self.inner.tier else { return Ok(()) };
         let removed = tier.store().remove_tag(tag.to_owned()).await;
         self.inner.forget_tag(tag);
-        removed
+        self.told(removed)
     }
 
     /// Forgets everything. What is being loaded at this moment is not kept.
@@ -155,7 +164,7 @@ where
         let Some(tier) = &self.inner.tier else { return Ok(()) };
         let cleared = tier.store().clear().await;
         self.inner.forget_all();
-        cleared
+        self.told(cleared)
     }
 
     /// The figures since it was built.

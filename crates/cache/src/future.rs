@@ -100,7 +100,7 @@ where
     ) -> Self {
         Self {
             state: State::Load {
-                load: Load::new(inner.clone(), key, leader, service, request, classify, refreshes),
+                load: Load::new(inner.clone(), key, Some(leader), service, request, classify, refreshes),
             },
         }
     }
@@ -174,6 +174,7 @@ where
                             let (inner, key, service, request, classify) = mine;
                             match inner.flights.join(&key) {
                                 Joined::Lead(leader) => {
+                                    let leader = Some(leader);
                                     let load =
                                         Load::new(inner, key, leader, service, request, classify, false);
                                     state.set(State::Load { load });
@@ -189,7 +190,13 @@ where
                             return Poll::Ready(Err(rejected.into()));
                         }
                         Some((Landed::Lead(leader), (inner, key, service, request, classify))) => {
+                            let leader = Some(leader);
                             let load = Load::new(inner, key, leader, service, request, classify, false);
+                            state.set(State::Load { load });
+                        }
+                        Some((Landed::With(Brought::Apart), (inner, key, service, request, classify))) => {
+                            // It has no flight, and what it brings is for him alone.
+                            let load = Load::new(inner, key, None, service, request, classify, false);
                             state.set(State::Load { load });
                         }
                         None => {

@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Brought<V> {
     Value(V, Since),
     Failed(Rejected),
+    /// An error that says nothing of the backend, and is the caller's alone: each who waits asks for himself.
+    Apart,
 }
 
 /// When a load began, and what may have made its value untrue since then.

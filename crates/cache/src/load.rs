@@ -62,14 +62,14 @@ where
     pub(crate) fn new(
         inner: Arc<Inner<K, V>>,
         key: K,
-        leader: Leader<K, Brought<V>>,
+        leader: Option<Leader<K, Brought<V>>>,
         service: S,
         request: Req,
         classify: C,
         refreshes: bool,
     ) -> Self {
         let epoch = inner.tags.epoch();
-        let (leader, request) = (Some(leader), Some(request));
+        let request = Some(request);
         Self {
             inner,
             key,
@@ -247,6 +247,7 @@ where
                 drop(this.leader.take())
             }
             (Err(_), Some(rejected)) => land(this.leader, Brought::Failed(rejected), || {}),
+            (Err(_), None) if outcome == Outcome::Ignored => land(this.leader, Brought::Apart, || {}),
             (Err(_), None) => {
                 // Counted by those who get it.
                 let rejected = inner.origin.reject(Reason::LoadFailed).after_sending();

@@ -84,7 +84,7 @@ where
         // As long as the old value may be served. One that hangs would keep all others from loading.
         let limit = Duration::from_nanos(inner.config.revalidate);
         let rests = (inner.clone(), key.clone());
-        let load = Load::new(inner.clone(), key.clone(), leader, service, request, classify, true);
+        let load = Load::new(inner.clone(), key.clone(), Some(leader), service, request, classify, true);
         runtime.spawn(guarded(load, limit, rests));
         None
     }

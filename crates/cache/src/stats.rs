@@ -71,7 +71,7 @@ pub struct Stats {
     pub passed: u64,
     /// Values that the store behind the memory had.
     pub store_hits: u64,
-    /// Times that it failed. It is left alone for a second then.
+    /// Times that it failed. Where that was a load's question, it is left alone for a second then.
     pub store_errors: u64,
     /// Values that were driven out of the memory to make room.
     pub evicted: u64,

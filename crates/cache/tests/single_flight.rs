@@ -294,3 +294,22 @@ async fn who_asks_after_a_tag_was_invalidated_does_not_get_what_was_read_before(
         assert_eq!(cache.stats().loads, 2);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_the_caller_s_own_is_everybody_s_own() {
+    let cache = cache("own errors");
+    let not_found = tower::service_fn(async |key: u32| -> Result<u32, io::Error> {
+        sleep(10 * MS).await;
+        Err(io::Error::new(io::ErrorKind::NotFound, key.to_string()))
+    });
+    let judge = |result: &Result<u32, io::Error>| match result {
+        Ok(_) => buttress_core::Outcome::Success,
+        Err(_) => buttress_core::Outcome::Ignored,
+    };
+    let service = cache.layer(key).classify(judge).layer(not_found);
+    let calls = (0..8).map(|_| tokio::spawn(service.clone().oneshot(7)));
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+    assert_eq!(cache.stats().loads, 8);
+}

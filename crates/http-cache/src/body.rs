@@ -102,6 +102,18 @@ impl<B> Default for ResponseBody<B> {
     }
 }
 
+impl<B> From<String> for ResponseBody<B> {
+    fn from(text: String) -> Self {
+        Self::whole(text.into())
+    }
+}
+
+impl<B> From<Bytes> for ResponseBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        Self::whole(bytes)
+    }
+}
+
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").finish_non_exhaustive()

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, Uri, header::HOST, uri::Authority};
+use http::{HeaderMap, HeaderValue, Uri, header::HOST, uri::Authority};
 
 /// Under which address a response is kept: the effective URI of its request, scheme and host in lower case, without the
 /// scheme's own port.
@@ -8,21 +8,25 @@ use http::{HeaderMap, Uri, header::HOST, uri::Authority};
 pub(crate) struct Key(Arc<str>);
 
 impl Key {
-    /// None where it cannot be known whom the request is for.
+    /// None where it cannot be known whom the request is for: a target and a `Host` that differ, for example.
     ///
     /// What a server gets has a path alone: then the `Host` field says the rest, but for the scheme. A user and a password in
     /// the address say who asks, which no cache should guess at.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap, scheme: &str) -> Option<Self> {
         let scheme = uri.scheme_str().unwrap_or(scheme);
-        if let Some(authority) = uri.authority() {
-            return Self::made(scheme, authority.as_str(), uri);
-        }
         let mut hosts = headers.get_all(HOST).iter();
-        let host = hosts.next()?.to_str().ok()?;
-        if hosts.next().is_some() || host.parse::<Authority>().is_err() {
+        let (host, more) = (hosts.next(), hosts.next());
+        if more.is_some() {
             return None;
         }
-        Self::made(scheme, host, uri)
+        let by_field = |host: &HeaderValue| {
+            let host = host.to_str().ok().filter(|host| host.parse::<Authority>().is_ok())?;
+            Self::made(scheme, host, uri)
+        };
+        let Some(authority) = uri.authority() else { return by_field(host?) };
+        let key = Self::made(scheme, authority.as_str(), uri)?;
+        // Whoever answers may look at either. If they differ, one host could have another's response stored.
+        (host.is_none_or(|host| by_field(host).as_ref() == Some(&key))).then_some(key)
     }
 
     /// The key of a `GET` of this absolute address.
@@ -100,7 +104,8 @@ mod tests {
     #[test]
     fn a_server_s_request_takes_its_host_from_the_field() {
         assert_eq!(key("/x", Some("Example.com:80")).unwrap(), "http://example.com/x");
-        assert_eq!(key("http://a/x", Some("b")).unwrap(), "http://a/x", "the target comes first");
+        assert_eq!(key("http://a/x", Some("A:80")).unwrap(), "http://a/x");
+        assert_eq!(key("http://a/x", Some("b")), None, "which of them is it for?");
         assert_eq!(key("/x", None), None);
         assert_eq!(key("/x", Some("a/b")), None);
         assert_eq!(key("/x", Some("a@b")), None);

@@ -404,3 +404,18 @@ async fn cache_get(cached: &support::Cached, callers: u64) -> u64 {
     }
     calls.join_all().await.into_iter().min().unwrap()
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_not_the_target_s_has_nothing_stored_for_either() {
+    let origin = Origin::new(async |request, _| {
+        let host = request.headers["host"].to_str().unwrap().to_owned();
+        Ok(response(200, &[("cache-control", "max-age=60")], host))
+    });
+    let cached = behind(&shared(), &origin);
+    for host in ["evil.example", "upstream:80", "good.example", "evil.example"] {
+        assert_eq!(ask_for(&cached, "GET", "http://upstream/", &[("host", host)]).await.body, host);
+    }
+    assert_eq!(origin.calls(), 4);
+    ask_for(&cached, "GET", "http://upstream/", &[("host", "upstream")]).await;
+    assert_eq!(origin.calls(), 4);
+}

@@ -17,8 +17,8 @@ use crate::cache::{
     stats::count,
 };
 
-/// How long it takes at most until Redis tells a new connection of what others write.
-const ARRANGED: Duration = Duration::from_millis(250);
+/// How long it takes at most until Redis tells a new connection of what others write, or as long as a command may take.
+pub(super) const ARRANGED: Duration = Duration::from_millis(250);
 
 impl<K, V> RedisStore<K, V>
 where
@@ -35,7 +35,7 @@ where
             Want::Fresh => "fresh",
         };
         loop {
-            let connection = self.link.wait_until_telling(ARRANGED).await?;
+            let connection = self.link.wait_until_telling(self.arranged).await?;
             let claim = Claim::new(&self.runner, &self.handle, &self.link.waiters, &named.lock);
             let answer = self.run_enter(&named, want, claim.token).await?;
             if self.link.telling() != Some(connection) {

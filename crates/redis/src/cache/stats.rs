@@ -7,6 +7,7 @@ use std::{
 };
 
 use buttress_core::{Metric, Observe, Origin, Value};
+use fred::{clients::Client, interfaces::ClientLike};
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -42,10 +43,17 @@ pub struct StoreStats {
 #[derive(Clone)]
 pub struct StoreWatch {
     pub(super) origin: Origin,
+    pub(super) client: Client,
     pub(super) counters: Arc<Counters>,
 }
 
 impl StoreWatch {
+    /// Whether the store's connection is up. For health checks: without it, the cache is this process's alone.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.is_connected()
+    }
+
     /// The figures now.
     #[must_use]
     pub fn stats(&self) -> StoreStats {

@@ -15,7 +15,9 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     Redis, RedisConfig,
     cache::{
-        StoreError, keeper,
+        StoreError,
+        ask::ARRANGED,
+        keeper,
         keys::{Keys, LONGEST},
         lease::{AbortOnDrop, LONGEST as LONGEST_LEASE, Lease},
         link::Link,
@@ -24,6 +26,9 @@ use crate::{
     },
 };
 
+/// For how long a server is waited for at the start.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Keeps a cache's values in Redis, for several processes, and their memories coherent: see the crate's documentation.
 ///
 /// Its tasks and its connection end when it is dropped: with its cache, where it was given to one.
@@ -31,6 +36,8 @@ pub struct RedisStore<K, V> {
     pub(super) link: Arc<Link<K>>,
     pub(super) runner: Runner,
     pub(super) handle: Handle,
+    /// For how long it is waited until Redis tells a new connection.
+    pub(super) arranged: Duration,
     origin: Origin,
     pub(super) version: u8,
     pub(super) lease: Duration,
@@ -41,7 +48,8 @@ pub struct RedisStore<K, V> {
 
 impl<K, V> RedisStore<K, V> {
     /// A store by a client of its own, of one connection, which reconnects within half a second, whatever the configuration
-    /// says of both. It waits for the server for the command timeout at most, and goes on without.
+    /// says of both. It waits for the server for a second at most, or for the command timeout where that is longer,
+    /// and goes on without: it keeps trying, and [`StoreWatch::is_connected`] tells.
     ///
     /// `name` is what all its keys in Redis begin with: whoever uses another type of keys or values needs another name.
     ///
@@ -58,19 +66,22 @@ impl<K, V> RedisStore<K, V> {
         let (first, cap) = (Duration::from_millis(50), Duration::from_millis(500));
         let mut config = config.with_reconnect(first, cap).with_connections(1).lazy();
         config.max_notifications = 1_024;
-        let (command_timeout, origin) = (config.command_timeout, Origin::new("redis-cache", name));
+        let (patience, arranged) =
+            (config.command_timeout.max(PATIENCE), config.command_timeout.min(ARRANGED));
+        let origin = Origin::new("redis-cache", name);
         let redis = Redis::connect(config).await?;
         let client = redis.driver().clients()[0].clone();
         let mut made = client.reconnect_rx();
         let link = Arc::new(Link::new(client));
         if link.connection() == 0 {
             // It goes on in the background.
-            let _ = timeout(command_timeout, made.recv()).await;
+            let _ = timeout(patience, made.recv()).await;
         }
         Ok(Self {
             link,
             runner: Runner { redis, keys: Arc::new(Keys::new(name)) },
             handle: Handle::current(),
+            arranged,
             origin,
             version: 0,
             lease: Duration::from_secs(5),
@@ -107,7 +118,11 @@ impl<K, V> RedisStore<K, V> {
     /// A handle to the figures, for when the store itself is its cache's.
     #[must_use]
     pub fn watch(&self) -> StoreWatch {
-        StoreWatch { origin: self.origin, counters: self.link.counters.clone() }
+        StoreWatch {
+            origin: self.origin,
+            client: self.link.client.clone(),
+            counters: self.link.counters.clone(),
+        }
     }
 }
 
