@@ -260,6 +260,16 @@ impl<K: Hash + Eq, T> Leader<K, T> {
         shard.index(*id).is_none_or(|index| shard.flights[index].detached)
     }
 
+    /// Does `keep`, before anybody can detach the flight: unless it was detached already. The flight goes on. It must not use
+    /// these flights.
+    pub fn keep(&self, keep: impl FnOnce()) {
+        let Some((flights, shard, id)) = &self.seat else { return };
+        let shard = lock(&flights.shards[*shard]);
+        if shard.index(*id).is_some_and(|index| !shard.flights[index].detached) {
+            keep();
+        }
+    }
+
     /// Gives all followers a copy of the value; who asks for the key from now on begins a new flight.
     pub fn land(self, value: T) {
         self.land_with(value, || {});

@@ -50,6 +50,8 @@ pin_project! {
         Ready,
         Call { #[pin] future: F },
         Fill { filling: Boxed<Result<(), BoxError>>, judged: Option<Box<Judged<V>>> },
+        // The store's old value is not true any more, and the new one is not to be kept.
+        Remove { removing: Boxed<Result<(), BoxError>>, value: Option<V> },
     }
 }
 
@@ -122,8 +124,11 @@ where
                             land(this.leader, brought, || inner.keep(key, judged));
                             return Poll::Ready(Ok(value));
                         }
-                        // Good for nothing but a failure of what comes now.
-                        this.inner.keep(this.key, judged);
+                        // Good for nothing but a failure of what comes now, unless the key was invalidated meanwhile.
+                        let (inner, key) = (&*this.inner, &*this.key);
+                        if let Some(leader) = this.leader {
+                            leader.keep(|| inner.keep(key, judged));
+                        }
                         self.as_mut().ask_store(Want::Fresh);
                     }
                     Ok(Entry::Vacant(lease)) => {
@@ -160,12 +165,15 @@ where
                         }
                     };
                     let Some(mut judged) = this.inner.judge(this.key, &value, *this.epoch) else {
-                        // What was there is past its time, and not true any more.
-                        let (inner, key) = (&*this.inner, &*this.key);
-                        let since = Since { epoch: *this.epoch, tags: OfValue::Unknown };
-                        let brought = Brought::Value(value.clone(), since);
-                        land(this.leader, brought, || _ = inner.memory.remove(key));
-                        return Poll::Ready(Ok(value));
+                        match (this.lease.take(), &this.inner.tier) {
+                            (Some(lease), Some(tier)) if this.inner.config.stale() > 0 => {
+                                drop(lease);
+                                let removing = tier.store().remove(this.key.clone());
+                                this.step.set(Step::Remove { removing, value: Some(value) });
+                                continue;
+                            }
+                            _ => return Poll::Ready(Ok(self.as_mut().let_go(value))),
+                        }
                     };
                     let lease = this.lease.take();
                     match (lease, judged.stored.take(), &this.inner.tier) {
@@ -175,6 +183,14 @@ where
                         }
                         _ => return Poll::Ready(Ok(self.as_mut().keep(judged))),
                     }
+                }
+                Project::Remove { removing, value } => {
+                    let removed = ready!(removing.as_mut().poll(cx));
+                    let value = value.take().expect("it is removed once");
+                    if let (Err(error), Some(tier)) = (removed, &this.inner.tier) {
+                        tier.failed(&this.inner.counters, this.inner.origin, &error);
+                    }
+                    return Poll::Ready(Ok(self.as_mut().let_go(value)));
                 }
                 Project::Fill { filling, judged } => {
                     let filled = ready!(filling.as_mut().poll(cx));
@@ -212,6 +228,15 @@ where
         let (inner, key) = (&*this.inner, &*this.key);
         let brought = judged.brought(*this.epoch);
         land(this.leader, brought, || inner.keep(key, judged));
+        value
+    }
+
+    /// A value that is not to be kept. What was there is past its time, and not true any more.
+    fn let_go(self: Pin<&mut Self>, value: V) -> V {
+        let this = self.project();
+        let (inner, key) = (&*this.inner, &*this.key);
+        let since = Since { epoch: *this.epoch, tags: OfValue::Unknown };
+        land(this.leader, Brought::Value(value.clone(), since), || _ = inner.memory.remove(key));
         value
     }
 

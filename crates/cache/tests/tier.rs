@@ -236,3 +236,37 @@ async fn an_insertion_that_another_one_overtakes_is_not_kept() {
     inserted.unwrap();
     assert_eq!((loaded, one.get(&3)), (30, Some(30)), "who asks meanwhile gets it");
 }
+
+/// The question to the store has its answer, which the caller has not looked at yet.
+#[tokio::test(start_paused = true)]
+async fn what_is_invalidated_while_the_store_is_asked_does_not_come_back_for_errors() {
+    let store = Shared::default();
+    let old = Stored { value: 10, fresh_for: Duration::ZERO, stale_for: 60_000 * MS, tags: Vec::new() };
+    store.0.values.lock().unwrap().insert(1, old);
+    let cache = builder("tier comes back", &store).stale_if_error(60_000 * MS).build();
+    let fails = || cache.get_or_load(1, || ready(Err::<u32, BoxError>("no".into())));
+    let mut call = Box::pin(fails());
+    assert!(poll_once(&mut call).await.is_pending());
+    sleep(2 * MS).await;
+    cache.invalidate(&1).await.unwrap();
+    let _ = call.await;
+    assert!(fails().await.is_err());
+    assert_eq!(cache.get(&1), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_value_that_is_not_kept_ends_the_old_one_of_the_store() {
+    let store = Shared::default();
+    let old = Stored { value: 10, fresh_for: Duration::ZERO, stale_for: 60_000 * MS, tags: Vec::new() };
+    store.0.values.lock().unwrap().insert(1, old);
+    let none_of_gone = |_: &u32, value: &u32| (*value != 0).then_some(1_000 * MS);
+    let cache = builder("tier gone", &store).stale_if_error(60_000 * MS).expiry(none_of_gone).build();
+    for _ in 0..3 {
+        assert_eq!(load(&cache, 1, 0).await, 0);
+        assert!(cache.get_or_load(1, || ready(Err::<u32, BoxError>("no".into()))).await.is_err());
+    }
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
+}

@@ -44,7 +44,7 @@ where
     ///
     /// # Errors
     /// Those of the service inside. [`LoadFailed`](buttress_core::Reason::LoadFailed) for a caller who waited for another's
-    /// load of the same key that failed.
+    /// load of the same key, in which the database failed.
     ///
     /// # Cancellation
     /// As that of [`QueryCacheFuture`].
