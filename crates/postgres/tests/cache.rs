@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use buttress_circuit_breaker::CircuitBreakerLayer;
-use buttress_core::{BoxError, Rejectable};
+use buttress_core::BoxError;
 use buttress_postgres::{Error, Postgres, PostgresConfig, Query, QueryCache, QueryError, SqlStateClassifier};
 use buttress_retry::RetryLayer;
 use buttress_testkit::{PostgresServer, TestDatabase};
