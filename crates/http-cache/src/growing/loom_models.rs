@@ -1,6 +1,10 @@
 //! The protocol between the readers of a body, in all orders of their threads.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use loom::{future::block_on, sync::Mutex, thread};
 
