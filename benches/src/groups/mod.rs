@@ -1,5 +1,6 @@
 //! The rows: one file a group, in the order of the table.
 
+mod batch;
 mod breaker;
 mod bulkhead;
 mod cache;
@@ -30,6 +31,7 @@ pub(crate) fn rows() -> Vec<Row> {
         rate_limit::rows(),
         bulkhead::rows(),
         cache::rows(),
+        batch::rows(),
     ]
     .concat()
 }
