@@ -39,7 +39,8 @@ pub(super) struct Found {
     pub(super) fresh_for: Duration,
     pub(super) stale_for: Duration,
     pub(super) body: Bytes,
-    pub(super) tags: Vec<String>,
+    /// Nothing, if they are no texts: such a value is none of ours.
+    pub(super) tags: Option<Vec<String>>,
 }
 
 impl Answer {
@@ -57,7 +58,7 @@ impl Answer {
             let (fresh_for, stale_for) =
                 (millis(number(self.rest.next())?), millis(number(self.rest.next())?));
             let body = bytes(self.rest.next())?;
-            return Ok(Entered::Found(Found { fresh_for, stale_for, body, tags: self.tags()? }));
+            return Ok(Entered::Found(Found { fresh_for, stale_for, body, tags: self.tags() }));
         }
         let odd = match number(self.rest.next())? {
             0 => false,
@@ -71,10 +72,10 @@ impl Answer {
         }
     }
 
-    /// What is left of it.
-    pub(super) fn tags(self) -> Result<Vec<String>, StoreError> {
-        let text = |tag: Bytes| String::from_utf8(tag.into()).map_err(|_odd| StoreError::Nonsense);
-        self.rest.map(|tag| bytes(Some(tag)).and_then(text)).collect()
+    /// What is left of it. Nothing, if it is not texts.
+    pub(super) fn tags(self) -> Option<Vec<String>> {
+        let text = |tag: Bytes| String::from_utf8(tag.into()).ok();
+        self.rest.map(|tag| bytes(Some(tag)).ok().and_then(text)).collect()
     }
 }
 
@@ -119,7 +120,10 @@ mod tests {
         assert_eq!(answer.era, Era { birth: 5, number: 9 });
         let Ok(Entered::Found(found)) = answer.entered() else { panic!("it was found") };
         assert_eq!((found.fresh_for.as_millis(), found.stale_for.as_millis()), (40, 2));
-        assert_eq!((&*found.body, &*found.tags), (&b"body"[..], &["a".to_owned(), "b".to_owned()][..]));
+        assert_eq!(
+            (&*found.body, &*found.tags.unwrap()),
+            (&b"body"[..], &["a".to_owned(), "b".to_owned()][..])
+        );
         let read = |code, odd| {
             let numbers = [code, 5, 9, odd].map(Value::Integer);
             Answer::read(Value::Array(numbers.into())).unwrap().entered()
@@ -140,7 +144,7 @@ mod tests {
             if let Ok(answer) = answer {
                 let code = answer.code;
                 match answer.entered() {
-                    Ok(Entered::Found(found)) => prop_assert!(code == 1 && values.len() == 6 + found.tags.len()),
+                    Ok(Entered::Found(found)) => prop_assert!(code == 1 && found.tags.is_none_or(|tags| values.len() == 6 + tags.len())),
                     Ok(_) => prop_assert!((code == 2 || code == 3) && values.len() == 4),
                     Err(_) => {}
                 }

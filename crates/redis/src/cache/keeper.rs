@@ -25,15 +25,17 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Has Redis tell each connection of what others write, and learns which tags were invalidated.
 pub(super) async fn keep<K>(link: Arc<Link<K>>, runner: Runner) {
     let (mut made, mut lost) = (link.client.reconnect_rx(), link.client.error_rx());
+    let mut run = String::new();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if link.is_up() {
             let connection = link.connection();
             let kept = if link.telling().is_none() {
-                begin(&link, &runner, connection).await
+                begin(&link, &runner, connection, &mut run).await
             } else {
-                catch_up(&link, &runner).await
+                // Also where nobody asks the store for anything: what was loaded without it must not stay.
+                catch_up(&link, &runner, &run).await.inspect(|()| link.succeeded_late())
             };
             if let Err(error) = kept {
                 tracing::warn!(%error, "redis: nothing is known of what other processes write to the cache");
@@ -56,39 +58,51 @@ pub(super) async fn keep<K>(link: Arc<Link<K>>, runner: Runner) {
     }
 }
 
-async fn begin<K>(link: &Link<K>, runner: &Runner, connection: u64) -> Result<(), StoreError> {
-    let tracking = link.client.start_tracking(Vec::<String>::new(), false, false, false, true);
+async fn begin<K>(
+    link: &Link<K>,
+    runner: &Runner,
+    connection: u64,
+    run: &mut String,
+) -> Result<(), StoreError> {
+    // Also of what this connection writes itself: Redis would tell it nothing of what it evicts, or ceases to remember, while
+    // it carries out its commands.
+    let tracking = link.client.start_tracking(Vec::<String>::new(), false, false, false, false);
     tracking.await.map_err(crate::Error::from)?;
-    catch_up(link, runner).await?;
+    *run = runner.server_run().await?;
+    catch_up(link, runner, run).await?;
     link.tells(connection);
     Ok(())
 }
 
-async fn catch_up<K>(link: &Link<K>, runner: &Runner) -> Result<(), StoreError> {
+async fn catch_up<K>(link: &Link<K>, runner: &Runner, run: &str) -> Result<(), StoreError> {
     let (asked, keys) = (link.era(), &runner.keys);
     let known = asked.unwrap_or_default();
-    let args = vec![known.birth.into(), known.number.into(), keys.list.clone().into()];
+    let args = vec![known.birth.into(), known.number.into(), keys.list.clone().into(), run.into()];
     let answer = runner.run("since", &[&keys.era], args).await?;
     let (era, is_known) = (answer.era, answer.code == 1);
-    let tags = answer.tags()?;
-    link.catch_up(asked, era, is_known.then_some(&tags));
+    let tags = if is_known { answer.tags() } else { None };
+    link.catch_up(asked, era, tags.as_deref());
     Ok(())
 }
 
 /// Hears what Redis tells.
 pub(super) async fn hear<K: FromStr>(link: Arc<Link<K>>, runner: Runner, mut told: Receiver<Invalidation>) {
+    // The connection that has written what is heard of next.
+    let mut writer = None;
     loop {
         match told.recv().await {
             Ok(told) => {
                 for key in &told.keys {
                     // The user's functions are called.
-                    let heard = AssertUnwindSafe(|| heard(&link, &runner, key.as_bytes()));
-                    if catch_unwind(heard).is_err() {
+                    let heard = AssertUnwindSafe(|| heard(&link, &runner, key.as_bytes(), writer));
+                    writer = catch_unwind(heard).unwrap_or_else(|_panic| {
                         link.forget_all();
-                    }
+                        None
+                    });
                 }
             }
             Err(RecvError::Lagged(_)) => {
+                writer = None;
                 link.forget_all();
                 link.waiters.wake_all();
                 link.moved.notify_one();
@@ -98,9 +112,14 @@ pub(super) async fn hear<K: FromStr>(link: Arc<Link<K>>, runner: Runner, mut tol
     }
 }
 
-/// This key of Redis was written.
-pub(super) fn heard<K: FromStr>(link: &Link<K>, runner: &Runner, key: &[u8]) {
+/// This key of Redis was written, by this connection of ours where there is one. Answers who has written the next one.
+fn heard<K: FromStr>(link: &Link<K>, runner: &Runner, key: &[u8], writer: Option<u64>) -> Option<u64> {
+    // Whoever wrote it knows. The mark of a connection that was lost is nobody's.
+    if writer.is_some() && runner.keys.is_entry(key) && writer == Some(link.connection()) {
+        return None;
+    }
     match runner.keys.meaning(key) {
+        Meaning::Own(connection) => return Some(connection),
         Meaning::Entry(key) => link.forget(&key),
         // One whose text is not read back: it is unknown which.
         Meaning::Unreadable => link.forget_all(),
@@ -108,4 +127,5 @@ pub(super) fn heard<K: FromStr>(link: &Link<K>, runner: &Runner, key: &[u8]) {
         Meaning::Era => link.moved.notify_one(),
         Meaning::Foreign => {}
     }
+    None
 }

@@ -1,5 +1,6 @@
 //! The names of what the store keeps: `NAME:k:KEY` an entry, `NAME:l:KEY` the lock of one that is being loaded, `NAME:t:TAG`
-//! a tag, `NAME:era` and `NAME:tags` what was invalidated at large.
+//! a tag, `NAME:era` and `NAME:tags` what was invalidated at large. `NAME:own:CONNECTION` and `NAME:own` are there only while the
+//! script runs: by them a process knows its own writes.
 //!
 //! Keys and tags stand there as they are: whatever follows the second colon is the key, and `redis-cli DEL users:k:7` is as
 //! good an invalidation as any.
@@ -21,6 +22,8 @@ pub(super) struct Keys {
     pub(super) tag_prefix: Bytes,
     entry_prefix: Box<str>,
     lock_prefix: Box<str>,
+    own_prefix: Box<str>,
+    own_end: Bytes,
 }
 
 /// Those of one key of the cache.
@@ -38,6 +41,8 @@ pub(super) enum Meaning<K> {
     Unreadable,
     Lock,
     Era,
+    /// What comes next was written by that connection of the process.
+    Own(u64),
     Foreign,
 }
 
@@ -51,6 +56,8 @@ impl Keys {
             tag_prefix: key("t:").into(),
             entry_prefix: key("k:").into(),
             lock_prefix: key("l:").into(),
+            own_prefix: key("own:").into(),
+            own_end: key("own").into(),
         }
     }
 
@@ -62,12 +69,24 @@ impl Keys {
         Some(Named { entry: text.text.into(), lock: lock.into() })
     }
 
+    /// What stands before and after a write of that connection in what it is told.
+    pub(super) fn marks(&self, connection: u64) -> [Bytes; 2] {
+        [format!("{}{connection}", self.own_prefix).into(), self.own_end.clone()]
+    }
+
+    pub(super) fn is_entry(&self, key: &[u8]) -> bool {
+        key.starts_with(self.entry_prefix.as_bytes())
+    }
+
     pub(super) fn meaning<K: FromStr>(&self, key: &[u8]) -> Meaning<K> {
         if let Some(text) = key.strip_prefix(self.entry_prefix.as_bytes()) {
             let key = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
             return key.map_or(Meaning::Unreadable, Meaning::Entry);
         }
-        if key.starts_with(self.lock_prefix.as_bytes()) {
+        let own = key.strip_prefix(self.own_prefix.as_bytes());
+        if let Some(connection) = own.and_then(|own| str::from_utf8(own).ok()?.parse().ok()) {
+            Meaning::Own(connection)
+        } else if key.starts_with(self.lock_prefix.as_bytes()) {
             Meaning::Lock
         } else if key == self.era {
             Meaning::Era
@@ -117,6 +136,11 @@ mod tests {
         assert_eq!(keys.meaning::<u64>(&named.entry), Meaning::Entry(7));
         assert_eq!(keys.meaning::<u64>(&named.lock), Meaning::Lock);
         assert_eq!(keys.meaning::<u64>(&keys.era), Meaning::Era);
+        let [begin, end] = keys.marks(3);
+        assert_eq!(
+            (keys.meaning::<u64>(&begin), keys.meaning::<u64>(&end)),
+            (Meaning::Own(3), Meaning::Foreign)
+        );
         assert_eq!(keys.meaning::<u64>(b"all%20users:k:seven"), Meaning::Unreadable);
         assert_eq!(keys.meaning::<String>(b"all%20users:k:\xff"), Meaning::Unreadable);
         for foreign in [&b""[..], b"all%20users", b"all%20users:tags", b"users:k:7", b"all%20users:t:x"] {

@@ -66,7 +66,7 @@ pub(super) fn token_text(token: u64) -> String {
 pub(super) struct Claim {
     runner: Runner,
     handle: Handle,
-    /// Redis does not tell this process of what it does itself.
+    /// Sooner than Redis tells.
     waiters: Arc<Waiters>,
     pub(super) lock: Bytes,
     pub(super) token: u64,

@@ -1,4 +1,5 @@
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -208,9 +209,11 @@ impl<K> Link<K> {
     }
 
     fn tell(&self, tell: impl FnOnce(&Invalidations<K>)) {
-        let heard = lock(&self.heard).clone();
-        if let Some(heard) = heard {
-            tell(&heard);
+        let Some(heard) = lock(&self.heard).clone() else { return };
+        // The user's functions are called, and it may be that a future is dropped, or a panic on its way already.
+        if catch_unwind(AssertUnwindSafe(|| tell(&heard))).is_err() {
+            count(&self.counters.flushes);
+            let _ = catch_unwind(AssertUnwindSafe(|| heard.all()));
         }
     }
 
@@ -221,8 +224,17 @@ impl<K> Link<K> {
 
     /// It did not. What the cache loaded without it is forgotten, since Redis does not tell of it.
     pub(super) fn succeeded(&self) {
+        self.succeeded_after(REST);
+    }
+
+    /// The same, where it was not the cache that asked: it may leave the store alone for a little longer.
+    pub(super) fn succeeded_late(&self) {
+        self.succeeded_after(REST + REST / 4);
+    }
+
+    fn succeeded_after(&self, rest: Duration) {
         let mut failed = lock(&self.failed);
-        if failed.is_some_and(|at| at.elapsed() >= REST) {
+        if failed.is_some_and(|at| at.elapsed() >= rest) {
             *failed = None;
             drop(failed);
             self.forget_all();

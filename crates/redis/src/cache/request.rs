@@ -1,6 +1,6 @@
 //! How the script is asked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -38,14 +38,38 @@ impl Runner {
         Answer::read(value)
     }
 
-    /// For how long a lock is taken, in milliseconds. Nothing, if it is not any more. Redis tells of its end.
-    pub(super) async fn lock_ttl(&self, lock: &Bytes) -> Result<Option<u64>, StoreError> {
+    /// By what the server differs from what it was before it was restarted, and from its replicas. Empty, where it does not say.
+    pub(super) async fn server_run(&self) -> Result<String, StoreError> {
+        let info: String = match self.redis.send(Command::new("INFO").arg("server")).await {
+            Ok(info) => info.convert().map_err(Error::from)?,
+            // It may be forbidden.
+            Err(Error::Server(_)) => return Ok(String::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim();
+        let is_one = run.len() <= 64 && run.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Ok(if is_one { run.to_owned() } else { String::new() })
+    }
+
+    /// For how long a lock is taken. Redis tells of its end.
+    pub(super) async fn lock_ttl(&self, lock: &Bytes) -> Result<LockTtl, StoreError> {
         let ttl: i64 =
             self.redis.send(Command::new("PTTL").arg(lock.clone())).await?.convert().map_err(Error::from)?;
         match ttl {
-            -2 => Ok(None),
-            // One without an end is not ours.
-            ttl => u64::try_from(ttl).map(Some).map_err(|_odd| StoreError::Nonsense),
+            -2 => Ok(LockTtl::Free),
+            -1 => Ok(LockTtl::Endless),
+            ttl => {
+                let ttl = u64::try_from(ttl).map_err(|_odd| StoreError::Nonsense)?;
+                Ok(LockTtl::Until(Duration::from_millis(ttl)))
+            }
         }
     }
+}
+
+/// For how long a lock is taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LockTtl {
+    Free,
+    Until(Duration),
+    Endless,
 }

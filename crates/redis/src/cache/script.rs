@@ -7,4 +7,4 @@ pub(super) const TEXT: &str = concat!(
 );
 
 /// The name that Redis gives to [`TEXT`]: its SHA-1. A test asks Redis for it.
-pub(super) const NAME: &str = "fc3f9f6351d626fcfa97f85cb091ad5ea49fe7da";
+pub(super) const NAME: &str = "e7cf8e4460a9513a9d5ade39b56764d183cdd117";

@@ -28,8 +28,8 @@ pub(super) fn count(counter: &AtomicU64) {
 pub struct StoreStats {
     /// Entries found that are not values: of another version, damaged, or above the limit. They were loaded anew.
     pub unreadable: u64,
-    /// Values that were not stored: above the limit, with more than 64 tags, with a tag or a key that is too long, or such as
-    /// cannot be serialized.
+    /// Values that were not stored: above the limit, with more than 64 tags, with a tag or a key that is too long, such as cannot be
+    /// serialized or read back, or while Redis had no memory left.
     pub unstorable: u64,
     /// Loaded values that were not stored, because they were invalidated meanwhile, or their lease had ended.
     pub refused: u64,

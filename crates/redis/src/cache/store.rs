@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress_cache::{Entry, Invalidations, Store, Stored, Want};
-use buttress_core::{BoxError, Origin, Reason, Rejectable};
+use buttress_core::{BoxError, Origin};
 use fred::interfaces::{EventInterface, TrackingInterface};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{runtime::Handle, time::timeout};
@@ -22,7 +22,7 @@ use crate::{
         lease::{AbortOnDrop, LONGEST as LONGEST_LEASE, Lease},
         link::Link,
         request::Runner,
-        stats::StoreWatch,
+        stats::{StoreWatch, count},
     },
 };
 
@@ -31,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps a cache's values in Redis, for several processes, and their memories coherent: see the crate's documentation.
 ///
-/// Its tasks and its connection end when it is dropped: with its cache, where it was given to one.
+/// Its tasks and its connection end when it is dropped: with its cache, where it was given to one. It is one cache's: a second
+/// one that is built on it, by way of an `Arc` for example, panics.
 pub struct RedisStore<K, V> {
     pub(super) link: Arc<Link<K>>,
     pub(super) runner: Runner,
@@ -65,7 +66,8 @@ impl<K, V> RedisStore<K, V> {
         }
         let (first, cap) = (Duration::from_millis(50), Duration::from_millis(500));
         let mut config = config.with_reconnect(first, cap).with_connections(1).lazy();
-        config.max_notifications = 1_024;
+        // A write of one's own is told by four.
+        config.max_notifications = 2_048;
         let (patience, arranged) =
             (config.command_timeout.max(PATIENCE), config.command_timeout.min(ARRANGED));
         let origin = Origin::new("redis-cache", name);
@@ -128,7 +130,7 @@ impl<K, V> RedisStore<K, V> {
 
 impl<K, V> Store<K, V> for RedisStore<K, V>
 where
-    K: Display + FromStr + Send + Sync + 'static,
+    K: Clone + Display + FromStr + Send + Sync + 'static,
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     type Lease = Lease;
@@ -138,12 +140,6 @@ where
             Ok(entry) => {
                 self.link.succeeded();
                 Ok(entry)
-            }
-            // That says nothing of the store. He loads by himself, and what he brings is not kept.
-            Err(error)
-                if error.rejected().is_some_and(|rejected| rejected.reason() == Reason::DeadlineExceeded) =>
-            {
-                Ok(Entry::Vacant(Lease::without_storing()))
             }
             Err(error) => {
                 self.link.failed();
@@ -168,6 +164,12 @@ where
     }
 
     async fn put(&self, key: &K, stored: &Stored<V>) -> Result<(), BoxError> {
+        if self.runner.keys.of(key).is_none() {
+            // That says nothing of the store, and nobody would tell of such a key.
+            count(&self.link.counters.unstorable);
+            self.link.forget(key);
+            return Err(StoreError::TooLong.into());
+        }
         let told = self.link.telling();
         let put = self.run_put(key, stored).await;
         if put.is_err() || told.is_none() || self.link.telling() != told {
@@ -180,8 +182,11 @@ where
     async fn remove(&self, key: &K) -> Result<(), BoxError> {
         let Some(named) = self.runner.keys.of(key) else { return Ok(()) };
         let lock = named.lock.clone().into();
-        self.write_entry("remove", named, vec![lock]).await?;
-        Ok(())
+        let removed = self.write_entry("remove", key, named, &[], vec![lock]).await;
+        if removed.is_err() {
+            self.link.failed();
+        }
+        removed.map(|_answer| ()).map_err(Into::into)
     }
 
     async fn remove_tag(&self, tag: &str) -> Result<(), BoxError> {
@@ -207,12 +212,13 @@ where
     }
 
     fn attach(&self, invalidations: Invalidations<K>) {
+        let mut kept = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(kept.is_empty(), "a `RedisStore` is one cache's: another one needs its own");
         self.link.attach(invalidations);
         let told = self.link.client.invalidation_rx();
         let hears = keeper::hear(self.link.clone(), self.runner.clone(), told);
         let keeps = keeper::keep(self.link.clone(), self.runner.clone());
         let tasks = [self.handle.spawn(hears), self.handle.spawn(keeps)];
-        let mut kept = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         *kept = tasks.map(|task| AbortOnDrop(task.abort_handle())).into();
     }
 }

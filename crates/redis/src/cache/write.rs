@@ -6,14 +6,14 @@ use buttress_cache::Stored;
 use buttress_core::Deadline;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
     Arg,
     cache::{
         RedisStore, StoreError,
         answer::Answer,
-        body, keeper,
+        body,
         keys::{LONGEST, Named},
         lease::{Held, millis, token_text},
         link::Link,
@@ -27,6 +27,9 @@ const LONGEST_LIFE: u64 = 315_360_000_000;
 /// The script's bound.
 const MOST_TAGS: usize = 64;
 
+/// What `fill` and `put` answer where Redis had none left: nothing is stored, and what others write is told all the same.
+const NO_MEMORY: u64 = 2;
+
 /// What a value becomes in Redis.
 struct Written {
     fresh: u64,
@@ -37,15 +40,17 @@ struct Written {
 
 impl<K, V> RedisStore<K, V>
 where
-    K: Display + FromStr + Send + Sync + 'static,
+    K: Clone + Display + FromStr + Send + Sync + 'static,
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     /// What stands first in the arguments of `fill` and `put`, up to their own, and the value.
+    /// What would not be read back, for it is nested too deep for example, is not stored.
     fn written(&self, stored: &Stored<V>) -> Written {
         let fresh = millis(stored.fresh_for).min(LONGEST_LIFE);
         let stale = millis(stored.stale_for).min(LONGEST_LIFE - fresh);
         let tags = stored.tags.len() <= MOST_TAGS && stored.tags.iter().all(|tag| tag.len() <= LONGEST);
         let body = (tags && fresh > 0).then(|| body::write(&stored.value, self.limit)).flatten();
+        let body = body.filter(|body| body::read::<V>(body).is_some());
         if body.is_none() {
             count(&self.link.counters.unstorable);
         }
@@ -57,49 +62,71 @@ where
         vec![version, self.runner.keys.tag_prefix.clone().into(), named.lock.clone().into()]
     }
 
-    /// Carried out to its end, also where the caller goes away or his deadline passes: the value is there, and others wait.
+    /// Carried out to its end, also where the caller goes away or his deadline passes: the value is there, and others wait. For
+    /// him it is not stored then.
     pub(super) async fn run_fill(&self, held: Held, key: &K, stored: &Stored<V>) -> Result<bool, StoreError> {
         let named = self.runner.keys.of(key).ok_or(StoreError::TooLong)?;
         let mut args = self.head(&named);
         let list = self.runner.keys.list.clone();
         args.extend([token_text(held.claim.token).into(), held.since.into(), list.into()]);
         self.written(stored).add_to(&mut args, &stored.tags);
-        self.link.telling().ok_or(StoreError::Untold)?;
+        let connection = self.link.telling().ok_or(StoreError::Untold)?;
         let runner = self.runner.clone();
         let filling = self.handle.spawn(async move {
-            let answer = runner.run("fill", &[&runner.keys.era, &named.entry], args).await?;
+            let [begin, end] = runner.keys.marks(connection);
+            let keys = [&runner.keys.era, &named.entry, &begin, &end];
+            let answer = runner.run("fill", &keys, args).await?;
             held.claim.given_back();
             Ok(answer)
         });
-        let answer: Answer = filling.await.unwrap_or(Err(StoreError::Untold))?;
+        let filled = match Deadline::current() {
+            Some(deadline) => match timeout_at(deadline.instant(), filling).await {
+                Ok(filled) => filled,
+                Err(_passed) => return Ok(false),
+            },
+            None => filling.await,
+        };
+        let answer: Answer = filled.unwrap_or(Err(StoreError::Untold))?;
         self.link.note(answer.era);
-        let is_stored = answer.code == 1;
-        if !is_stored {
+        self.heed(&answer);
+        if answer.code == 0 {
             count(&self.link.counters.refused);
         }
-        Ok(is_stored)
+        Ok(answer.code != 0)
     }
 
     pub(super) async fn run_put(&self, key: &K, stored: &Stored<V>) -> Result<(), StoreError> {
         let named = self.runner.keys.of(key).ok_or(StoreError::TooLong)?;
         let mut args = self.head(&named);
         self.written(stored).add_to(&mut args, &stored.tags);
-        let answer = self.write_entry("put", named, args).await?;
+        // Where there is none, Redis does not tell either.
+        let marks = self.runner.keys.marks(self.link.telling().unwrap_or_default());
+        let answer = self.write_entry("put", key, named, &marks, args).await?;
         self.link.note(answer.era);
+        self.heed(&answer);
         Ok(())
+    }
+
+    fn heed(&self, answer: &Answer) {
+        if answer.code == NO_MEMORY {
+            count(&self.link.counters.unstorable);
+        }
     }
 
     /// The lock is gone after that, too.
     pub(super) async fn write_entry(
         &self,
         operation: &'static str,
+        key: &K,
         named: Named,
+        marks: &[Bytes],
         args: Vec<Arg>,
     ) -> Result<Answer, StoreError> {
-        let (runner, keys) = (self.runner.clone(), vec![self.runner.keys.era.clone(), named.entry.clone()]);
-        let lock = named.lock.clone();
+        let mut keys = vec![self.runner.keys.era.clone(), named.entry.clone()];
+        keys.extend_from_slice(marks);
+        let (lock, key) = (named.lock.clone(), key.clone());
         let forget = move |link: &Link<K>| {
-            keeper::heard(link, &runner, &named.entry);
+            link.forget(&key);
             link.waiters.wake(&named.lock);
         };
         let answer = self.carry_out(operation, keys, args, forget).await;
@@ -107,8 +134,8 @@ where
         answer
     }
 
-    /// To its end, also where the caller goes away. Redis does not tell a connection of its own writes: `forget` is called then,
-    /// when it is done.
+    /// To its end, also where the caller goes away. What Redis tells a connection of its own writes is not heeded: `forget` is
+    /// called then, when it is done.
     pub(super) async fn carry_out(
         &self,
         operation: &'static str,

@@ -173,6 +173,40 @@ async fn a_key_that_panics_when_it_is_read_costs_memory_and_no_coherence() {
     }
 }
 
+/// What is dropped, be it by a panic, calls nothing of the user's that may panic.
+#[tokio::test]
+async fn a_write_that_is_dropped_does_not_read_its_key() {
+    let server = RedisServer::start().await;
+    let config = crate::support::config(&server.url());
+    let store = buttress_redis::cache::RedisStore::connect(config, "odd").await.unwrap();
+    let cache = buttress_cache::Cache::<Odd, u64>::builder("odd").store(store).build();
+    for turns in 0..20 {
+        cache.insert(Odd(13), 1).await.unwrap();
+        drop_after(turns, cache.invalidate(&Odd(13))).await;
+        drop_after(turns, cache.insert(Odd(13), 2)).await;
+    }
+    let unwound = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            let key = Odd(13);
+            let mut call = Box::pin(cache.invalidate(&key));
+            assert!(poll_once(call.as_mut()).await.is_pending());
+            panic!("while a write is on its way");
+        }
+    });
+    let panic = unwound.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"while a write is on its way"));
+    // Until it has heard of all that, which reads the key where it may.
+    sleep(ms(50)).await;
+    cache.insert(Odd(13), 3).await.unwrap();
+    assert_eq!(cache.get(&Odd(13)), Some(3));
+}
+
+/// Once.
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+}
+
 /// More than wait to be heard.
 #[tokio::test]
 async fn a_flood_of_writes_is_heard_of() {
@@ -256,7 +290,8 @@ async fn builder_of(server: &RedisServer) -> crate::support::Users {
     crate::support::builder().store(store(&server.url()).await).build()
 }
 
-/// Redis does not tell a process of its own writes: it has to know of them itself, also where nobody waited for their end.
+/// What Redis tells a process of its own writes is not heeded: it has to know of them itself, also where nobody waited for their
+/// end.
 #[tokio::test]
 async fn a_write_whose_caller_went_away_is_not_forgotten_about() {
     let server = RedisServer::start().await;

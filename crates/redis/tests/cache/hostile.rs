@@ -66,17 +66,20 @@ fn entry() -> impl Strategy<Value = Vec<u8>> {
 #[tokio::test]
 async fn hostile_bytes_are_a_miss_or_a_value_and_never_a_failure() {
     let server = RedisServer::start().await;
-    let ((cache, watch), redis) = (users(&server.url()).await, redis(&server).await);
+    let redis = redis(&server).await;
+    // One that makes none of them old, of this run of the server.
+    let info: String = run(&redis, "INFO server").await.convert().unwrap();
+    let server_run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().trim();
+    run(&redis, &format!("SET users:era 0:5:{server_run}")).await;
+    let (cache, watch) = users(&server.url()).await;
     let mut runner = TestRunner::new(Config::default());
     let (mut found, mut missed) = (0, 0);
     run(&redis, "SET users:t:odd 3").await;
     for _ in 0..2_000 {
         let bytes = entry().new_tree(&mut runner).unwrap().current();
-        redis.send(Command::set("users:k:2", bytes.clone())).await.unwrap();
         // A memory that remembers nothing of the round before.
-        cache.clear().await.unwrap();
-        // The era of `clear` would make all of them old.
-        run(&redis, "SET users:era 0:5").await;
+        cache.invalidate(&2).await.unwrap();
+        redis.send(Command::set("users:k:2", bytes.clone())).await.unwrap();
         let value = load(&cache, 2, "new").await;
         if value == "new" {
             missed += 1
@@ -112,13 +115,87 @@ async fn what_is_no_string_is_a_miss_and_replaced() {
     assert_eq!(cache.stats().store_errors, 0);
 }
 
-/// A lock that is nobody's lease, and never ends, is an error and no endless wait.
+/// One that is nobody's lease is no one's, and no endless wait.
 #[tokio::test]
-async fn a_lock_that_is_not_ours_is_a_failure_of_the_store() {
+async fn a_lock_that_is_not_ours_is_overwritten() {
     let server = RedisServer::start().await;
     let ((cache, _), redis) = (users(&server.url()).await, redis(&server).await);
-    run(&redis, "SET users:l:1 forever").await;
-    let loaded = tokio::time::timeout(Duration::from_secs(1), load(&cache, 1, "new")).await;
-    assert_eq!(loaded.unwrap(), "new");
-    assert_eq!(cache.stats().store_errors, 1);
+    let lines = [
+        "SET users:l:1 forever",
+        "SET users:l:1 long PX 100000000",
+        "RPUSH users:l:1 a b",
+        "HSET users:l:1 a b",
+    ];
+    for line in lines {
+        cache.invalidate(&1).await.unwrap();
+        run(&redis, line).await;
+        let loaded = tokio::time::timeout(Duration::from_millis(500), load(&cache, 1, "new")).await;
+        assert_eq!(loaded.unwrap(), "new", "{line}");
+        let (other, _) = users(&server.url()).await;
+        assert_eq!(load(&other, 1, "none").await, "new", "{line}: it is stored, and the lock given back");
+    }
+    assert_eq!(cache.stats().store_errors, 0);
+}
+
+/// A lock that becomes another's while it is held, of whatever kind.
+#[tokio::test]
+async fn a_lock_that_is_replaced_by_anything_is_lost() {
+    let server = RedisServer::start().await;
+    let ((cache, watch), redis) = (users(&server.url()).await, redis(&server).await);
+    let load = async || {
+        run(&redis, "DEL users:l:1").await;
+        run(&redis, "RPUSH users:l:1 a b").await;
+        Ok::<_, buttress_core::BoxError>("new".to_owned())
+    };
+    assert_eq!(cache.get_or_load(1, load).await.unwrap(), "new");
+    assert_eq!((watch.stats().refused, cache.stats().store_errors), (1, 0));
+}
+
+#[tokio::test]
+async fn numbers_that_are_no_strings_count_as_lost() {
+    let replaced = [("users:t:odd", "LPUSH"), ("users:era", "LPUSH"), ("users:tags", "SET")];
+    for (key, verb) in replaced {
+        let server = RedisServer::start().await;
+        let ((cache, _), redis) = (users(&server.url()).await, redis(&server).await);
+        let script = format!("redis.call('DEL', '{key}') redis.call('{verb}', '{key}', 'x')");
+        let spoil = async || redis.send(Command::new("EVAL").arg(&script).arg(0)).await.unwrap();
+        load(&cache, 1, "old").await;
+        spoil().await;
+        let (other, _) = users(&server.url()).await;
+        let found = load(&other, 1, "new").await;
+        assert_eq!(found, if key == "users:tags" { "old" } else { "new" }, "{key}");
+        for _ in 0..2 {
+            spoil().await;
+            cache.invalidate_tag("odd").await.unwrap();
+            spoil().await;
+            cache.insert(5, "five".into()).await.unwrap();
+            spoil().await;
+            cache.invalidate(&5).await.unwrap();
+            spoil().await;
+            load(&cache, 7, "seven").await;
+            spoil().await;
+            cache.clear().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        spoil().await;
+        load(&cache, 9, "nine").await;
+        assert_eq!((cache.stats().store_errors, other.stats().store_errors), (0, 0), "{key}");
+        // And it heals: what is invalidated from now on is heard of.
+        load(&other, 3, "old").await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        load(&other, 3, "old").await;
+        cache.invalidate_tag("odd").await.unwrap();
+        crate::support::until(Duration::from_millis(500), || other.get(&3).is_none()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_no_text_is_a_miss() {
+    let server = RedisServer::start().await;
+    let ((cache, watch), redis) = (users(&server.url()).await, redis(&server).await);
+    redis.send(Command::set(&b"users:t:\xff"[..], "0")).await.unwrap();
+    let entry = b"bc1;0;9007199254740991;0;9007199254740991;1;1:\xff\xa3old";
+    redis.send(Command::set("users:k:1", &entry[..])).await.unwrap();
+    assert_eq!(load(&cache, 1, "new").await, "new");
+    assert_eq!((watch.stats().unreadable, cache.stats().store_errors), (1, 0));
 }

@@ -5,6 +5,8 @@ mod coherence;
 mod hostile;
 mod lease;
 mod outage;
+mod pressure;
 mod processes;
 mod round_trip;
+mod setback;
 mod support;

@@ -3,12 +3,12 @@
 use std::{future::ready, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use buttress_cache::Cache;
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Deadline};
 use buttress_redis::cache::RedisStore;
 use buttress_testkit::{Fault, FaultProxy, RedisServer};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Users, builder, config, counter, load, ms, redis, run, slow, store, until, users};
+use crate::support::{Users, builder, config, counter, load, ms, slow, store, until, users};
 
 /// Until a cache uses its store again: what one loads another finds.
 async fn until_shared(one: &Users, other: &Users, first: u64) {
@@ -203,22 +203,104 @@ async fn what_was_loaded_while_the_store_was_left_alone_is_forgotten() {
     until(ms(500), || one.get(&5).is_none()).await;
 }
 
-/// Without memory for more, Redis refuses writes: what would be stale is taken away.
+/// Also where nobody asks the store for anything any more.
 #[tokio::test]
-async fn a_server_without_memory_is_a_store_that_fails() {
+async fn what_was_loaded_without_the_store_is_forgotten_by_who_only_hits() {
     let server = RedisServer::start().await;
-    let (one, _) = users(&server.url()).await;
+    let limited = config(&server.url()).with_command_timeout(ms(100));
+    let one: Users = builder().store(RedisStore::connect(limited, "users").await.unwrap()).build();
     let (other, _) = users(&server.url()).await;
-    load(&one, 1, "old").await;
-    load(&other, 1, "none").await;
-    let redis = redis(&server).await;
-    run(&redis, "CONFIG SET maxmemory 1").await;
-    assert!(one.insert(1, "new".into()).await.is_err());
-    until(ms(500), || other.get(&1).is_none()).await;
-    assert_eq!(load(&other, 3, "alone").await, "alone");
-    run(&redis, "CONFIG SET maxmemory 0").await;
-    sleep(ms(1_050)).await;
-    assert_eq!(load(&other, 1, "newest").await, "newest", "the old one is not read back");
+    load(&one, 1, "first").await;
+    server.pause();
+    assert_eq!(load(&one, 2, "old").await, "old");
+    server.resume();
+    sleep(ms(100)).await;
+    other.insert(2, "new".into()).await.unwrap();
+    assert_eq!(one.get(&2).as_deref(), Some("old"), "Redis does not know that it is remembered");
+    let begin = Instant::now();
+    while load(&one, 2, "loaded").await == "old" {
+        assert!(begin.elapsed() < ms(3_000));
+        sleep(ms(10)).await;
+    }
+    assert_eq!(load(&one, 2, "loaded").await, "new");
+}
+
+/// Half of a caller's time is for the store: with the other one he loads.
+#[tokio::test]
+async fn who_has_less_time_than_a_slow_redis_needs_is_served() {
+    for hangs in [false, true] {
+        let server = RedisServer::start().await;
+        let proxy = FaultProxy::start(server.addr()).await;
+        let (one, _) = users(&format!("redis://{}", proxy.addr())).await;
+        load(&one, 1, "before").await;
+        if hangs {
+            server.pause();
+        } else {
+            proxy.set(Fault::Latency(ms(400)));
+        }
+        let begin = Instant::now();
+        for key in 10..20 {
+            let loads = async || match Deadline::has_expired() {
+                true => Err::<_, BoxError>("no time is left".into()),
+                false => Ok("value".to_owned()),
+            };
+            let loaded = Deadline::after(ms(300)).scope(one.get_or_load(key, loads)).await;
+            assert_eq!(loaded.unwrap(), "value");
+        }
+        assert!(begin.elapsed() < ms(500), "{:?}", begin.elapsed());
+        assert_eq!(one.stats().store_errors, 1, "and is left alone for a while");
+        server.resume();
+    }
+}
+
+/// That he has too little says nothing of Redis, and costs the others nothing.
+#[tokio::test]
+async fn who_has_hardly_any_time_is_no_failure_of_the_store() {
+    let server = RedisServer::start().await;
+    let (one, watch) = users(&server.url()).await;
+    load(&one, 1, "before").await;
+    server.pause();
+    let loaded = Deadline::after(ms(15)).scope(one.get_or_load(2, || ready(Ok::<_, BoxError>("two".into()))));
+    assert_eq!(loaded.await.unwrap(), "two");
+    server.resume();
+    sleep(ms(1_500)).await;
+    assert_eq!((one.get(&1).as_deref(), one.get(&2)), (Some("before"), None));
+    assert_eq!((one.stats().store_errors, watch.stats().flushes), (0, 0));
+}
+
+#[tokio::test]
+async fn storing_takes_no_longer_than_the_deadline() {
+    let server = RedisServer::start().await;
+    let ((one, _), (other, _)) = (users(&server.url()).await, users(&server.url()).await);
+    load(&one, 1, "before").await;
+    let loads = async || {
+        server.pause();
+        Ok::<_, BoxError>("value".to_owned())
+    };
+    let begin = Instant::now();
+    assert_eq!(Deadline::after(ms(100)).scope(one.get_or_load(2, loads)).await.unwrap(), "value");
+    assert!(begin.elapsed() < ms(200), "{:?}", begin.elapsed());
+    assert_eq!(one.get(&2), None, "whether it is stored was not known");
+    server.resume();
+    assert_eq!(load(&other, 2, "none").await, "value", "it is stored all the same");
+}
+
+/// Nor does the wait for a connection that is being made.
+#[tokio::test]
+async fn a_connection_is_not_waited_for_beyond_the_deadline() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let (one, _) = users(&format!("redis://{}", proxy.addr())).await;
+    load(&one, 1, "before").await;
+    proxy.set(Fault::Latency(ms(150)));
+    proxy.cut();
+    for key in 10..110 {
+        let begin = Instant::now();
+        let call = one.get_or_load(key, || ready(Ok::<_, BoxError>("value".to_owned())));
+        assert_eq!(Deadline::after(ms(40)).scope(call).await.unwrap(), "value");
+        assert!(begin.elapsed() < ms(80), "{:?}", begin.elapsed());
+        sleep(ms(10)).await;
+    }
 }
 
 /// One that is slow does not hold up who does not need it.

@@ -244,6 +244,52 @@ async fn a_key_that_is_too_long_is_loaded_and_not_kept() {
     assert!(matches!(error.downcast_ref(), Some(StoreError::TooLong)));
     assert!(cache.invalidate_tag(&key).await.is_err());
     cache.invalidate(&key).await.unwrap();
+    // That was no failure of the store: nothing else is forgotten for it.
+    cache.get_or_load("short".into(), || ready(Ok::<_, BoxError>(4))).await.unwrap();
+    sleep(ms(1_500)).await;
+    cache.get_or_load("another".into(), || ready(Ok::<_, BoxError>(5))).await.unwrap();
+    assert_eq!((cache.get(&key), cache.get(&"short".to_owned()), watch.stats().flushes), (None, Some(4), 0));
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Nested(Vec<Nested>);
+
+/// What would not be read back is not stored, instead of being found and loaded again and again.
+#[tokio::test]
+async fn a_value_that_is_nested_too_deep_is_in_memory_only() {
+    let server = RedisServer::start().await;
+    let nests = async || {
+        let store = RedisStore::connect(config(&server.url()), "nested").await.unwrap();
+        let watch = store.watch();
+        (Cache::<u64, Nested>::builder("nested").store(store).build(), watch)
+    };
+    let ((one, watch), (other, other_watch)) = (nests().await, nests().await);
+    for depth in [50, 100, 126, 127, 128, 129, 130, 200] {
+        let value = (0..depth).fold(Nested(vec![]), |inner, _| Nested(vec![inner]));
+        let loads = std::cell::Cell::new(0);
+        for _ in 0..5 {
+            for cache in [&one, &other] {
+                let load = || {
+                    loads.set(loads.get() + 1);
+                    ready(Ok::<_, BoxError>(value.clone()))
+                };
+                assert_eq!(cache.get_or_load(depth, load).await.unwrap(), value);
+            }
+            sleep(ms(2)).await;
+        }
+        assert_eq!(loads.get(), if depth < 127 { 1 } else { 2 }, "{depth}");
+    }
+    assert_eq!((watch.stats().unreadable, other_watch.stats().unreadable), (0, 0));
+    assert!(watch.stats().unstorable >= 3, "{:?}", watch.stats());
+}
+
+/// Only the second one would hear of what others write.
+#[tokio::test]
+#[should_panic(expected = "a `RedisStore` is one cache's")]
+async fn a_store_is_one_caches() {
+    let server = RedisServer::start().await;
+    let (shared, _first) = attached(&server).await;
+    let _second = builder().store(Through(shared)).build();
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@
 --
 -- What Redis tells the caller's connection of later (client tracking) is decided here. Up to Redis 7.0 a command that only
 -- reads makes Redis remember all of KEYS, and from 7.2 on just what it reads. So GETEX, which counts as a write and is never
--- remembered, is used to look, and `remember` where the caller is to be told. A write of the caller's own is not told to him
--- and ends the remembering: it comes before `remember`.
+-- remembered, is used to look, and `remember` where the caller is to be told. A write ends the remembering: it comes before
+-- `remember`. Of his own writes the caller is told, too, since Redis tells him nothing of what it evicts otherwise: how he
+-- knows them stands at `as_own`.
 --
 -- Numbers are doubles here: each is whole and below 2^53.
 local time = redis.call('TIME')
@@ -32,25 +33,59 @@ local function whole(text)
   return number and number <= 9007199254740991 and number or nil
 end
 
+-- Nothing, if it holds something else than a string.
+local function text_of(key)
+  local text = redis.pcall('GETEX', key)
+  return type(text) == 'string' and text or nil
+end
+
 -- Invalidations of tags are numbered. The era says from which number on anything counts at all, and the last number. Where
--- it was lost, everything counts as invalidated: it begins with the time, which is further than any number came so far.
-local birth, number
+-- it was lost, everything counts as invalidated: it begins with the time, which is further than any number came so far. Beside
+-- them stands the run of the server that is known to have had all of that; nothing where it is not known.
+local birth, number, run
 
 local function write_era()
-  redis.call('SET', KEYS[1], digits(birth) .. ':' .. digits(number))
+  redis.call('SET', KEYS[1], digits(birth) .. ':' .. digits(number) .. ':' .. run)
 end
 
 local function read_era()
-  local first, last = string.match(redis.call('GETEX', KEYS[1]) or '', '^(%d+):(%d+)$')
-  birth, number = whole(first), whole(last)
+  local first, last, known = string.match(text_of(KEYS[1]) or '', '^(%d+):(%d+):?(%w*)$')
+  birth, number, run = whole(first), whole(last), known
   if not birth or not number then
-    birth, number = micros, micros
+    birth, number, run = micros, micros, ''
     write_era()
   end
 end
 
+-- Above all numbers that were ever given, where those are known.
+local function begin_era(known)
+  birth = math.max(micros, birth + 1, number + 1, known + 1)
+  if birth > 9007199254740991 then birth = micros end
+  number = birth
+  write_era()
+end
+
 local function remember()
   redis.call('EXISTS', unpack(KEYS))
+end
+
+-- KEYS[3] and KEYS[4] are the marks of the caller's connection, which are there and remembered only while this runs. What the
+-- caller is told in between is told in this order, without anything of others: KEYS[3], then the entry, is his own write.
+-- KEYS[4] ends it: nothing that comes later is taken for that.
+local function unmark()
+  redis.call('SET', KEYS[3], '')
+  redis.call('DEL', KEYS[3])
+  redis.call('SET', KEYS[4], '')
+  redis.call('DEL', KEYS[4])
+end
+
+-- Runs what writes the entry so that the caller knows it for his own, and has it remembered.
+local function as_own(change)
+  remember()
+  redis.call('SET', KEYS[3], '')
+  change()
+  remember()
+  unmark()
 end
 
 local function answer(code, ...)
@@ -74,7 +109,9 @@ local function listed_since(since, list)
   local missed, tags = number - since, {}
   if missed < 0 or missed > LISTED then return nil end
   if missed == 0 then return tags end
-  for index, listed in ipairs(redis.call('LRANGE', list, 0, missed - 1)) do
+  local all = redis.pcall('LRANGE', list, 0, missed - 1)
+  if all.err then return nil end
+  for index, listed in ipairs(all) do
     local at, tag = string.match(listed, '^(%d+):(.*)$')
     if whole(at) ~= number - index + 1 then return nil end
     tags[index] = tag

@@ -24,13 +24,25 @@ end
 local function is_valid(entry, tag_prefix)
   if entry.number < birth then return false end
   for _, tag in ipairs(entry.tags) do
-    local last = whole(redis.call('GETEX', tag_prefix .. tag))
+    local last = whole(text_of(tag_prefix .. tag))
     if not last or last > entry.number then return false end
   end
   return true
 end
 
--- WANT (any, fresh, none) VERSION LIMIT TAG-PREFIX LOCK TOKEN LEASE
+-- The longest lease, in milliseconds.
+local LONGEST_LEASE = 60000
+
+-- Whether a lock may be one of ours. How long it lasts is looked at where the caller found that odd: it makes Redis remember.
+local function is_lease(lock, looks)
+  if not text_of(lock) then return false end
+  if not looks then return true end
+  local left = redis.call('PTTL', lock)
+  return 0 <= left and left <= LONGEST_LEASE
+end
+
+-- WANT (any, fresh, none) VERSION LIMIT TAG-PREFIX LOCK TOKEN LEASE BREAKS
+-- BREAKS: 1 where the lock did not look like one of ours. One that is not is overwritten.
 -- 1: the value: for how long it is fresh, for how long stale after that, its body, its tags. 2: the lock is yours. 3: it is
 -- another's. Then 1 where there was something that is not a value of this version.
 function operations.enter()
@@ -51,14 +63,28 @@ function operations.enter()
     end
   end
   if redis.call('SET', ARGV[6], ARGV[7], 'NX', 'PX', ARGV[8]) then return answer(2, odd) end
+  if not is_lease(ARGV[6], ARGV[9] == '1') then
+    redis.call('SET', ARGV[6], ARGV[7], 'PX', ARGV[8])
+    return answer(2, odd)
+  end
   return answer(3, odd)
 end
 
--- KNOWN-BIRTH KNOWN-NUMBER LIST
+-- KNOWN-BIRTH KNOWN-NUMBER LIST RUN. RUN is that of the server, or nothing where it does not tell.
 -- 1: the tags that were invalidated since. 0: it is not known which.
+--
+-- What is here may be older than what was known once: of a server that was restarted, or a replica that took over, before the
+-- last writes were safe. Which keys were invalidated by those is not known: all that is here is void.
 function operations.since()
   read_era()
-  local tags = tonumber(ARGV[2]) == birth and listed_since(tonumber(ARGV[3]), ARGV[4])
+  local known_birth, known_number = tonumber(ARGV[2]), tonumber(ARGV[3])
+  if known_birth > birth or known_number > number or ARGV[5] ~= '' and ARGV[5] ~= run then
+    run = ARGV[5]
+    begin_era(math.max(known_birth, known_number))
+    remember()
+    return answer(0)
+  end
+  local tags = known_birth == birth and listed_since(known_number, ARGV[4])
   remember()
   if not tags then return answer(0) end
   return answer(1, unpack(tags))
