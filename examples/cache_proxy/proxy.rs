@@ -20,7 +20,6 @@ const NAME: &str = "buttress";
 /// A caching reverse proxy of one origin.
 pub(crate) struct Proxy {
     cached: BoxCloneSyncService<Request<Body>, Response<Body>, buttress_http::Error>,
-    cache: HttpCache,
 }
 
 impl Proxy {
@@ -41,13 +40,7 @@ impl Proxy {
             .layer(TimeoutLayer::new(Duration::from_secs(30)).named("origin"))
             .map_request(move |request| to_origin(request, &scheme, &authority))
             .service(client);
-        Ok(Self { cached: BoxCloneSyncService::new(cached), cache })
-    }
-
-    /// The cache.
-    #[allow(dead_code, reason = "for those who look into it")]
-    pub(crate) fn cache(&self) -> HttpCache {
-        self.cache.clone()
+        Ok(Self { cached: BoxCloneSyncService::new(cached) })
     }
 
     /// Answers until `stopped`, then lets those finish that are on their way.

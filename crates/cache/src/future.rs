@@ -120,6 +120,20 @@ where
     }
 }
 
+impl<S, F, Req, K, V, C> State<S, F, Req, K, V, C>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// For one who has waited.
+    fn load(
+        (inner, key, service, request, classify): Mine<S, Req, K, V, C>,
+        leader: Option<Lead<K, V>>,
+    ) -> Self {
+        Self::Load { load: Load::new(inner, key, leader, service, request, classify, false) }
+    }
+}
+
 impl<S, Req, K, V, C> Future for ResponseFuture<S, S::Future, Req, K, V, C>
 where
     S: Service<Req, Response = V>,
@@ -171,17 +185,10 @@ where
                                 return Poll::Ready(Ok(value));
                             }
                             // It was read before the tag was invalidated, and the caller came after that.
-                            let (inner, key, service, request, classify) = mine;
-                            match inner.flights.join(&key) {
-                                Joined::Lead(leader) => {
-                                    let leader = Some(leader);
-                                    let load =
-                                        Load::new(inner, key, leader, service, request, classify, false);
-                                    state.set(State::Load { load });
-                                }
+                            match mine.0.flights.join(&mine.1) {
+                                Joined::Lead(leader) => state.set(State::load(mine, Some(leader))),
                                 Joined::Follow(follower) => {
-                                    let mine = Some((inner, key, service, request, classify));
-                                    let follow = Follow { follower, asked_in, sleep: None, mine };
+                                    let follow = Follow { follower, asked_in, sleep: None, mine: Some(mine) };
                                     state.set(State::Follow { follow });
                                 }
                             }
@@ -189,16 +196,9 @@ where
                         Some((Landed::With(Brought::Failed(rejected)), _)) => {
                             return Poll::Ready(Err(rejected.into()));
                         }
-                        Some((Landed::Lead(leader), (inner, key, service, request, classify))) => {
-                            let leader = Some(leader);
-                            let load = Load::new(inner, key, leader, service, request, classify, false);
-                            state.set(State::Load { load });
-                        }
-                        Some((Landed::With(Brought::Apart), (inner, key, service, request, classify))) => {
-                            // It has no flight, and what it brings is for him alone.
-                            let load = Load::new(inner, key, None, service, request, classify, false);
-                            state.set(State::Load { load });
-                        }
+                        Some((Landed::Lead(leader), mine)) => state.set(State::load(mine, Some(leader))),
+                        // He has no flight, and what he loads is for him alone.
+                        Some((Landed::With(Brought::Apart), mine)) => state.set(State::load(mine, None)),
                         None => {
                             let Project::Follow { follow } = state.project() else {
                                 unreachable!("it did not change")
@@ -213,6 +213,7 @@ where
     }
 }
 
+type Lead<K, V> = Leader<K, Brought<V>>;
 type Mine<S, Req, K, V, C> = (Arc<Inner<K, V>>, K, S, Req, C);
 
 impl<S, Req, K: Hash + Eq, V: Clone, C> Follow<S, Req, K, V, C> {

@@ -111,14 +111,10 @@ impl Inner {
     /// The newest of the stored responses that a request may be answered with.
     pub(crate) fn select(&self, variants: &Variants, request: &request::Parts) -> Option<Arc<Entry>> {
         let right = |entry: &&Arc<Entry>| self.rules.matches(&entry.stored, request) && entry.is_there();
-        let newer =
-            |newest: &'_ Arc<Entry>, entry: &'_ Arc<Entry>| entry.stored.is_newer_than(&newest.stored);
-        let mut newest: Option<&Arc<Entry>> = None;
-        for entry in variants.iter().filter(right) {
-            if newest.is_none_or(|newest| newer(newest, entry)) {
-                newest = Some(entry);
-            }
-        }
+        let newest = variants
+            .iter()
+            .filter(right)
+            .reduce(|newest, entry| if entry.stored.is_newer_than(&newest.stored) { entry } else { newest });
         newest.cloned()
     }
 

@@ -122,9 +122,16 @@ impl Growing {
         (growing, reader)
     }
 
-    /// What is to be done in the end: to be said before the first reader is polled.
+    /// What is to be done in the end; at once, where a reader that was quick has come to it already.
     pub(crate) fn when_done(&self, keep: Keep) {
-        self.lock().keep = Some(keep);
+        let mut state = self.lock();
+        if matches!(state.end, End::Open) {
+            state.keep = Some(keep);
+            return;
+        }
+        let done = state.done();
+        drop(state);
+        keep(done);
     }
 
     /// Whether it can be read from the beginning: it was not cut, nor left by all, and has not stalled.
@@ -204,13 +211,11 @@ impl Growing {
             End::Whole if is_short => End::Cut(BodyError::too_short()),
             end => end,
         };
-        let whole = matches!(end, End::Whole) && !state.passing;
-        let keep = state.keep.take();
-        let done = if whole && keep.is_some() { Done::Whole(joined(&state.chunks)) } else { Done::Cut };
         state.end = end;
+        let keep = state.keep.take().map(|keep| (keep, state.done()));
         let source = state.source.take();
         drop(state);
-        if let Some(keep) = keep {
+        if let Some((keep, done)) = keep {
             keep(done);
         }
         self.wake_all();
@@ -220,6 +225,14 @@ impl Growing {
 }
 
 impl State {
+    /// How it ended, for the one who keeps it.
+    fn done(&self) -> Done {
+        match self.end {
+            End::Whole if !self.passing => Done::Whole(joined(&self.chunks)),
+            _ => Done::Cut,
+        }
+    }
+
     fn is_readable(&self) -> bool {
         match self.end {
             End::Open => !self.readers.is_empty() && self.arrived.elapsed() < STALLED,
@@ -258,3 +271,34 @@ impl fmt::Debug for Growing {
 
 #[cfg(all(test, buttress_loom))]
 mod loom_models;
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::poll_fn, sync::Mutex as Plain};
+
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::budget::Budget;
+
+    /// Another thread may read a body to its end before it is said what is to be done then.
+    #[tokio::test]
+    async fn what_is_to_be_done_is_done_though_the_body_has_ended() {
+        for reads in [true, false] {
+            let body = Full::new(Bytes::from_static(b"part")).map_err(|never: Infallible| match never {});
+            let taken = Arc::new(Budget::new(4)).take(4).unwrap();
+            let (growing, mut reader) = Growing::new(Box::pin(body), Limit::Exactly(4), taken);
+            if reads {
+                while poll_fn(|cx| reader.poll_frame(cx)).await.is_some() {}
+            }
+            drop(reader);
+            let told = Arc::new(Plain::new(Vec::new()));
+            let theirs = told.clone();
+            growing.when_done(Box::new(move |done| {
+                let whole = if let Done::Whole(bytes) = done { Some(bytes) } else { None };
+                theirs.lock().unwrap().push(whole);
+            }));
+            assert_eq!(*told.lock().unwrap(), [reads.then(|| Bytes::from_static(b"part"))]);
+        }
+    }
+}

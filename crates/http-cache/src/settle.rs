@@ -104,7 +104,7 @@ impl<S> Exchange<S> {
     pub(crate) fn answered<B>(
         self,
         response: Response<B>,
-        leader: Option<Lead>,
+        mut leader: Option<Lead>,
         times: Times,
     ) -> Response<ResponseBody<B>>
     where
@@ -113,7 +113,6 @@ impl<S> Exchange<S> {
     {
         let status = response.status();
         let says = CacheStatus::forward(self.why).forward_status(status);
-        let mut leader = leader;
         if Rules::is_failure(status) {
             leader.take().into_iter().for_each(|leader| leader.land(Brought::Failing));
             if let Some(stale) = self.in_place_of_an_error(Some(status)) {
@@ -258,8 +257,8 @@ impl<S> Exchange<S> {
         response
     }
 
-    /// For those who wait and those who come, unless the address was changed meanwhile.
-    /// Where it is stored, returns what it took the place of.
+    /// For those who wait and those who come, unless the address was changed meanwhile. Where it is stored, returns what it took
+    /// the place of.
     fn keep(&self, entry: &Arc<Entry>, leader: Option<Lead>, asked: Asked) -> Option<Vec<Arc<Entry>>> {
         let cache = &self.cache;
         let mut is_kept = None;
@@ -279,15 +278,13 @@ impl<S> Exchange<S> {
         let bytes = if let Done::Whole(bytes) = done { Some(bytes) } else { None };
         let is_whole = bytes.is_some();
         let was_there = cache.shelf.complete(key, body, bytes);
-        match (is_whole, kept) {
-            (true, _) if was_there => count(&cache.counters.stored),
-            (true, _) => {}
-            (false, kept) => {
-                count(&cache.counters.cut);
-                if let Some(replaced) = kept.filter(|_| was_there) {
-                    cache.shelf.put_back(&cache.rules, key, &self.request, &replaced, asked);
-                }
+        if !is_whole {
+            count(&cache.counters.cut);
+            if was_there && let Some(replaced) = kept {
+                cache.shelf.put_back(&cache.rules, key, &self.request, &replaced, asked);
             }
+        } else if was_there {
+            count(&cache.counters.stored);
         }
     }
 

@@ -135,3 +135,17 @@ fn loom_what_all_leave_is_cut_once_and_what_one_reads_is_kept_once() {
         assert!(!growing.is_readable());
     });
 }
+
+#[test]
+fn loom_what_is_to_be_done_is_done_once_however_quick_the_readers_are() {
+    model(|| {
+        let (wire, growing, first) = arriving();
+        send(&wire);
+        let reads = thread::spawn(move || read(first));
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let theirs = kept.clone();
+        growing.when_done(Box::new(move |done| theirs.lock().unwrap().push(matches!(done, Done::Whole(_)))));
+        reads.join().unwrap();
+        assert_eq!(*kept.lock().unwrap(), [true]);
+    });
+}
