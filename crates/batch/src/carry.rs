@@ -53,6 +53,8 @@ where
     };
 
     let mut tally = Tally::default();
+    // Whether a call before may have been carried out.
+    let mut sent = false;
     let mut spare: Vec<Option<Req>> = requests.iter().map(|request| Some((bisect.clone)(request))).collect();
     let mut parts = Parts::of(size);
     let mut whole = Some(requests);
@@ -79,19 +81,23 @@ where
             && let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await
         {
             tally.failed = true;
-            members.settle(Places::Some(&places), outcomes(rules, Err(error), size, true));
+            members
+                .settle(Places::Some(&places), after_another(sent, outcomes(rules, Err(error), size, true)));
             break;
         }
         members.sent();
         match service.call(requests).await {
             Err(error) if size > 1 && (bisect.splits)(&error) => {
+                // An error that is no rejection does not say, in a way that is known here, whether it was sent.
+                sent |= error.rejected().is_none_or(Rejected::sent);
                 tally.splits += 1;
                 parts.halve(part);
             }
             result => {
                 let poison = size == 1 && tally.splits > 0;
                 tally.failed |= !poison && !matches!(&result, Ok(results) if results.len() == size);
-                members.settle(Places::Some(&places), outcomes(rules, result, size, true));
+                members
+                    .settle(Places::Some(&places), after_another(sent, outcomes(rules, result, size, true)));
             }
         }
     }
@@ -117,12 +123,28 @@ pub(crate) fn outcomes<Req, Res, E: Rejectable>(
             (1..size).map(|_| batch_failed(rules, true)).chain([rejected]).map(Outcome::Rejected).collect()
         }
         Err(error) if size == 1 => vec![Outcome::Answer(Err(error))],
-        Err(error) => {
-            let refusal = error.rejected().copied();
-            let rejected = |_| Outcome::Rejected(refusal.unwrap_or_else(|| batch_failed(rules, sent)));
-            (0..size).map(rejected).collect()
-        }
+        Err(error) => match (error.rejected().copied(), rules.share) {
+            (Some(refusal), _) => (0..size).map(|_| Outcome::Rejected(refusal)).collect(),
+            (None, Some(clone)) => (0..size).map(|_| Outcome::Answer(Err(clone(&error)))).collect(),
+            (None, None) => (0..size).map(|_| Outcome::Rejected(batch_failed(rules, sent))).collect(),
+        },
     }
+}
+
+/// A refusal must not say of a request that it was not sent where a call before may have been.
+fn after_another<Res, E: Rejectable>(sent: bool, outcomes: Vec<Outcome<Res, E>>) -> Vec<Outcome<Res, E>> {
+    if !sent {
+        return outcomes;
+    }
+    let after = |outcome: Outcome<Res, E>| {
+        let refusal = match &outcome {
+            Outcome::Answer(Ok(_)) => None,
+            Outcome::Answer(Err(error)) => error.rejected().copied(),
+            Outcome::Rejected(rejected) => Some(*rejected),
+        };
+        refusal.map_or(outcome, |refusal| Outcome::Rejected(refusal.after_sending()))
+    };
+    outcomes.into_iter().map(after).collect()
 }
 
 /// The service broke its contract: nobody knows which result is whose.

@@ -19,7 +19,7 @@ pub(crate) struct Flight<'a, Req, Res, E> {
     starts: Vec<u32>,
     clone: Option<CloneResult<Res, E>>,
     sent: bool,
-    abandoned: bool,
+    over: bool,
 }
 
 const SETTLED: u32 = u32::MAX;
@@ -27,7 +27,7 @@ const SETTLED: u32 = u32::MAX;
 impl<'a, Req, Res, E> Flight<'a, Req, Res, E> {
     pub(crate) const fn new(shared: &'a Shared<Req, Res, E>, number: u32) -> Self {
         let taken = Taken::new();
-        Self { shared, number, taken, starts: Vec::new(), clone: None, sent: false, abandoned: false }
+        Self { shared, number, taken, starts: Vec::new(), clone: None, sent: false, over: false }
     }
 
     /// Each caller's request is at one of these places.
@@ -43,9 +43,9 @@ impl<'a, Req, Res, E> Flight<'a, Req, Res, E> {
         self.clone = Some(clone);
     }
 
-    /// Nobody waits for it any more.
-    pub(crate) const fn abandon(&mut self) {
-        self.abandoned = true;
+    /// Nobody waits for it any more: whoever is not settled has gone.
+    pub(crate) const fn end(&mut self) {
+        self.over = true;
     }
 
     /// Which of `taken.keys` want the request at this place.
@@ -106,7 +106,7 @@ impl<Req, Res, E> Drop for Flight<'_, Req, Res, E> {
         if left.is_empty() {
             return;
         }
-        if !self.abandoned {
+        if !self.over {
             self.shared.count_failed(0, true);
         }
         let sent = self.sent;

@@ -1,14 +1,17 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use buttress_core::{Deadline, Reason, Rejectable};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 use tower_service::Service;
 
 use crate::{carry::wrong_number, gather::Entry, inner::Inner, seats::Left, shared::Alone};
@@ -37,8 +40,8 @@ pin_project! {
             let this = this.project();
             match &*this.stage {
                 Stage::Wait { key } => drop(this.inner.shared.leave(*key)),
-                Stage::Ready { .. } => this.inner.shared.alone_ended(Alone::Unsent),
-                Stage::Call { .. } => this.inner.shared.alone_ended(Alone::Abandoned),
+                Stage::Ready { request: Some(_), .. } => this.inner.shared.alone_ended(Alone::Unsent),
+                Stage::Ready { .. } | Stage::Call { .. } => this.inner.shared.alone_ended(Alone::Abandoned),
                 Stage::Begin { .. } | Stage::Done => {}
             }
         }
@@ -149,20 +152,15 @@ where
                 },
                 Project::Call { future } => match future.poll(cx) {
                     Poll::Ready(result) => {
+                        let answered = matches!(&result, Ok(results) if results.len() == 1);
+                        // First of all, since what is the user's may panic when it is dropped.
+                        shared.alone_ended(if answered { Alone::Answered } else { Alone::Failed });
                         this.stage.set(Stage::Done);
-                        let (alone, result) = match result {
-                            Ok(mut results) if results.len() == 1 => match results.pop() {
-                                Some(result) => (Alone::Answered, result),
-                                None => unreachable!("there is one"),
-                            },
-                            Ok(results) => {
-                                let rejected = wrong_number(&this.inner.rules, 1, results.len());
-                                (Alone::Failed, Err(rejected.into()))
-                            }
-                            Err(error) => (Alone::Failed, Err(error)),
-                        };
-                        shared.alone_ended(alone);
-                        return Poll::Ready(result);
+                        return Poll::Ready(match result {
+                            Ok(mut results) if answered => results.pop().expect("there is one"),
+                            Ok(results) => Err(wrong_number(&this.inner.rules, 1, results.len()).into()),
+                            Err(error) => Err(error),
+                        });
                     }
                     Poll::Pending => {
                         ready!(passes(*this.deadline, this.sleep, cx));
@@ -181,7 +179,9 @@ where
 /// Ready when the caller's deadline passes.
 fn passes(deadline: Option<Instant>, sleep: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = deadline else { return Poll::Pending };
-    sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx)
+    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+    // It must ring also where the service used up what the runtime lets a task do at a time.
+    pin!(unconstrained(sleep.as_mut())).poll(cx)
 }
 
 /// The turn to be alone.

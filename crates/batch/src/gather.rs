@@ -1,4 +1,4 @@
-use std::task::Waker;
+use std::{task::Waker, time::Duration};
 
 use buttress_core::Reason;
 use tokio::time::Instant;
@@ -79,6 +79,9 @@ pub(crate) struct Taken<I> {
     endless: bool,
 }
 
+/// An `Instant` overflows behind a time that is too far to be named.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 impl<I, O> Gather<I, O> {
     pub(crate) fn new(limits: Limits) -> Self {
         let seats = Seats::default();
@@ -117,8 +120,12 @@ impl<I, O> Gather<I, O> {
             let (now, linger) = (now(), self.limits.linger);
             let patient = deadline
                 .is_none_or(|deadline| deadline.saturating_duration_since(now) > linger.saturating_mul(2));
-            if patient { now.checked_add(linger).unwrap_or(now) } else { now }
+            if patient { now + linger.min(LONGEST) } else { now }
         });
+        if self.seats.waiting() == 0 {
+            // What it was for has gone.
+            self.due = None;
+        }
         let ticket = Ticket { weight, deadline, due };
         let was_full = self.is_full();
         let key = self.seats.join(request, ticket, waker.clone());
@@ -154,7 +161,7 @@ impl<I, O> Gather<I, O> {
     }
 
     fn is_full(&self) -> bool {
-        self.seats.waiting() >= self.limits.size || self.seats.weight() >= self.limits.weight
+        self.seats.waiting() >= self.limits.size || self.seats.weight() >= u128::from(self.limits.weight)
     }
 
     /// The number of a worker that is to begin, because something waits and nobody gathers.

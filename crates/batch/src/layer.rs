@@ -25,7 +25,16 @@ impl<Req, Res, E> BatchLayer<Req, Res, E> {
     /// With the default of every knob. The name stands in errors and metrics.
     pub fn new(name: &str) -> Self {
         let origin = Origin::new("batch", name);
-        Self { rules: Rules { origin, limits: Limits::DEFAULT, weigh: None, bisect: None, dedupe: None } }
+        Self {
+            rules: Rules {
+                origin,
+                limits: Limits::DEFAULT,
+                weigh: None,
+                bisect: None,
+                dedupe: None,
+                share: None,
+            },
+        }
     }
 
     /// The most requests in a batch: 1,000 by default, at least 1.
@@ -75,6 +84,17 @@ impl<Req, Res, E> BatchLayer<Req, Res, E> {
         Req: Clone,
     {
         self.rules.bisect = Some(Bisect { splits: Arc::new(splits), clone: Req::clone });
+        self
+    }
+
+    /// Gives each caller of a batch that failed as a whole a clone of its error, instead of
+    /// [`BatchFailed`](buttress_core::Reason::BatchFailed): what it says of the backend (it cannot be reached, nothing was sent)
+    /// is true for all of them.
+    pub fn share_errors(mut self) -> Self
+    where
+        E: Clone,
+    {
+        self.rules.share = Some(E::clone);
         self
     }
 

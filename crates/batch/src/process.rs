@@ -48,6 +48,8 @@ pin_project! {
 
 /// Results of one batch that are handed out before the calls in flight are polled again.
 const UNPOLLED: u32 = 32;
+/// Items that are gathered before they are: a large batch that is put together must not keep the one before from its backend.
+const UNPOLLED_GATHERING: u32 = 128;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -91,7 +93,7 @@ where
     /// Gathers and sends what there is room for, and polls what is in flight.
     fn drive(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         loop {
-            self.as_mut().send(cx);
+            let gathers = self.as_mut().send(cx);
             let mut landed = false;
             for flying in self.as_mut().project().flying {
                 if let Flying::Call(call) = flying
@@ -102,21 +104,27 @@ where
                 }
             }
             // What waited for that can go now.
-            if !landed {
+            if !landed && !gathers {
                 return;
             }
         }
     }
 
-    fn send(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+    /// Says whether it stopped gathering only to let those in flight have their turn.
+    fn send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut this = self.project();
         let limits = this.rules.limits;
+        let mut gathered = 0;
         loop {
             while !*this.ended && !this.load.is_full(this.rules) {
+                if gathered == UNPOLLED_GATHERING {
+                    return true;
+                }
                 match this.stream.as_mut().poll_next(cx) {
                     Poll::Ready(Some(item)) => {
                         let weight = this.rules.weight_of(&item);
                         this.load.add(item, weight, limits.weight);
+                        gathered += 1;
                     }
                     Poll::Ready(None) => *this.ended = true,
                     Poll::Pending => break,
@@ -125,7 +133,7 @@ where
             let idle = !this.flying.iter().any(|flying| matches!(flying, Flying::Call(_)));
             let goes = *this.ended || idle || this.load.is_full(this.rules);
             if this.load.items.is_empty() || !goes || this.flying.len() >= limits.in_flight {
-                return;
+                return false;
             }
             let items = this.load.take();
             this.flying.push_back(Flying::Call(Box::pin(fly(
@@ -179,7 +187,9 @@ where
 impl<Req> Load<Req> {
     fn is_full<Res, E>(&self, rules: &Rules<Req, Res, E>) -> bool {
         let limits = &rules.limits;
-        self.over.is_some() || self.items.len() >= limits.size || self.weight >= limits.weight
+        // Whatever the limits are, there is room for one.
+        let full = self.items.len() >= limits.size || self.weight >= limits.weight;
+        self.over.is_some() || full && !self.items.is_empty()
     }
 
     fn add(&mut self, item: Req, weight: u64, most: u64) {
@@ -222,9 +232,9 @@ where
     let settled = match poll_fn(|cx| service.poll_ready(cx)).await {
         Err(error) => outcomes(&rules, Err(error), size, false),
         Ok(()) => {
-            let mut sheet = Sheet((0..size).map(|_| None).collect());
+            let mut sheet = Sheet { size, whole: Vec::new(), parts: Vec::new() };
             carry(service, items, &rules, &mut sheet).await;
-            sheet.0.into_iter().map(|outcome| outcome.expect("a batch settles all its requests")).collect()
+            sheet.filled()
         }
     };
     let Some((places, clone)) = places else { return settled };
@@ -235,7 +245,21 @@ where
     places.into_iter().map(copy).collect()
 }
 
-struct Sheet<Res, E>(Vec<Option<Outcome<Res, E>>>);
+/// The results of a batch, which mostly come all at once.
+struct Sheet<Res, E> {
+    size: usize,
+    whole: Vec<Outcome<Res, E>>,
+    parts: Vec<Option<Outcome<Res, E>>>,
+}
+
+impl<Res, E> Sheet<Res, E> {
+    fn filled(self) -> Vec<Outcome<Res, E>> {
+        if self.whole.len() == self.size {
+            return self.whole;
+        }
+        self.parts.into_iter().map(|outcome| outcome.expect("a batch settles all its requests")).collect()
+    }
+}
 
 impl<Res, E> Members<Res, E> for Sheet<Res, E> {
     fn is_wanted(&mut self, _: usize) -> bool {
@@ -245,8 +269,13 @@ impl<Res, E> Members<Res, E> for Sheet<Res, E> {
     fn sent(&mut self) {}
 
     fn settle(&mut self, places: Places<'_>, outcomes: Vec<Outcome<Res, E>>) {
+        if outcomes.len() == self.size {
+            self.whole = outcomes;
+            return;
+        }
+        self.parts.resize_with(self.size, || None);
         for (at, outcome) in outcomes.into_iter().enumerate() {
-            self.0[places.at(at)] = Some(outcome);
+            self.parts[places.at(at)] = Some(outcome);
         }
     }
 }

@@ -9,6 +9,8 @@ pub(crate) struct Rules<Req, Res, E> {
     pub(crate) weigh: Option<Weigh<Req>>,
     pub(crate) bisect: Option<Bisect<Req, E>>,
     pub(crate) dedupe: Option<Dedupe<Req, Res, E>>,
+    /// How the error of a batch is copied for each of its callers.
+    pub(crate) share: Option<fn(&E) -> E>,
 }
 
 type Weigh<Req> = Arc<dyn Fn(&Req) -> u64 + Send + Sync>;
@@ -118,6 +120,7 @@ impl<Req, Res, E> Clone for Rules<Req, Res, E> {
             weigh: self.weigh.clone(),
             bisect: bisect.map(|by| Bisect { splits: by.splits.clone(), clone: by.clone }),
             dedupe: dedupe.map(|by| Dedupe { grouping: by.grouping.clone(), clone: by.clone }),
+            share: self.share,
         }
     }
 }

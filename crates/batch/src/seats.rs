@@ -13,7 +13,8 @@ pub(crate) struct Seats<I, O> {
     first: u32,
     last: u32,
     waiting: usize,
-    weight: u64,
+    /// Wide enough for as many of the heaviest as there are seats.
+    weight: u128,
     bounded: usize,
 }
 
@@ -81,7 +82,7 @@ impl<I, O> Seats<I, O> {
     }
 
     /// What weighs what waits, together.
-    pub(crate) const fn weight(&self) -> u64 {
+    pub(crate) const fn weight(&self) -> u128 {
         self.weight
     }
 
@@ -125,7 +126,7 @@ impl<I, O> Seats<I, O> {
         }
         self.last = key;
         self.waiting += 1;
-        self.weight = self.weight.saturating_add(ticket.weight);
+        self.weight += u128::from(ticket.weight);
         self.bounded += usize::from(ticket.deadline.is_some());
         key
     }
@@ -163,20 +164,20 @@ impl<I, O> Seats<I, O> {
         }
     }
 
-    /// What lies there; the seat is vacant then. Else this waker is woken when something does.
-    pub(crate) fn look(&mut self, key: u32, waker: &Waker) -> Option<O> {
+    /// What lies there; the seat is vacant then. Else this waker is woken when something does, instead of the one that is
+    /// returned.
+    pub(crate) fn look(&mut self, key: u32, waker: &Waker) -> (Option<O>, Option<Waker>) {
         let seat = &mut self.seats[key as usize];
         if let Held::Settled(_) = seat.held {
             return match self.vacate(key) {
-                Held::Settled(result) => Some(result),
+                Held::Settled(result) => (Some(result), None),
                 _ => unreachable!("it was settled"),
             };
         }
-        match &mut seat.waker {
-            Some(known) => known.clone_from(waker),
-            None => seat.waker = Some(waker.clone()),
+        if seat.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return (None, None);
         }
-        None
+        (None, seat.waker.replace(waker.clone()))
     }
 
     /// The caller goes away.
@@ -210,8 +211,7 @@ impl<I, O> Seats<I, O> {
         }
         self.waiting -= 1;
         self.bounded -= usize::from(ticket.deadline.is_some());
-        // Saturated once, the sum is not known before the line is empty.
-        self.weight = if self.waiting == 0 { 0 } else { self.weight.saturating_sub(ticket.weight) };
+        self.weight -= u128::from(ticket.weight);
     }
 
     fn vacate(&mut self, key: u32) -> Held<I, O> {

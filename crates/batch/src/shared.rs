@@ -80,7 +80,8 @@ impl<Req, Res, E> Shared<Req, Res, E> {
 
     /// What a caller has got, if he has.
     pub(crate) fn look(&self, key: u32, waker: &Waker) -> Option<Outcome<Res, E>> {
-        self.lock().gather.seats.look(key, waker)
+        let (found, _replaced) = self.lock().gather.seats.look(key, waker);
+        found
     }
 
     pub(crate) fn leave(&self, key: u32) -> Left<Req, Outcome<Res, E>> {
@@ -105,11 +106,7 @@ impl<Req, Res, E> Shared<Req, Res, E> {
     pub(crate) fn look_around(&self, number: u32, cx: &mut Context<'_>) -> Look {
         let mut state = self.lock();
         let look = match state.gather.due() {
-            Due::Never => {
-                state.gather.end(number);
-                self.unlock(state);
-                return Look::Over;
-            }
+            Due::Never => return Look::Over,
             Due::Now => Look::Ready,
             Due::At(due) => Look::Linger(due),
         };
@@ -134,8 +131,9 @@ impl<Req, Res, E> Shared<Req, Res, E> {
             .unzip();
         let woken = state.lay(None, rejections);
         drop(state);
-        drop(late);
+        // Before the requests are dropped, which may panic.
         woken.wake();
+        drop(late);
     }
 
     /// The number of a worker that is to begin, because something waits and nobody gathers.
@@ -171,6 +169,17 @@ impl<Req, Res, E> Shared<Req, Res, E> {
         abandoned
     }
 
+    /// Whether the one who gathers ends, because nothing waits still.
+    pub(crate) fn ends(&self, number: u32) -> bool {
+        let mut state = self.lock();
+        let ends = state.gather.due() == Due::Never;
+        if ends {
+            state.gather.end(number);
+        }
+        self.unlock(state);
+        ends
+    }
+
     pub(crate) fn goes_on(&self, number: u32) -> bool {
         let mut state = self.lock();
         let goes_on = state.gather.goes_on(number);
@@ -186,8 +195,9 @@ impl<Req, Res, E> Shared<Req, Res, E> {
             keys.into_iter().map(|key| (key, Outcome::Rejected(self.reject(Reason::BatchFailed))));
         let woken = state.lay(None, rejections);
         self.unlock(state);
-        drop(requests);
+        // Before the requests are dropped, which may panic.
         woken.wake();
+        drop(requests);
     }
 
     fn unlock(&self, state: MutexGuard<'_, State<Req, Res, E>>) {

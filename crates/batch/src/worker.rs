@@ -53,7 +53,10 @@ where
         // Whoever was woken by the last batch, or together with the one who began this, comes first and is taken along.
         behind_the_others().await;
         let sent = caught(round(&inner, number)).await;
-        if sent == Some(false) || !inner.shared.goes_on(number) {
+        // Only now, when nothing of the user's is left that might panic.
+        let ends =
+            if sent == Some(false) { inner.shared.ends(number) } else { !inner.shared.goes_on(number) };
+        if ends {
             worker.over = true;
             return;
         }
@@ -76,8 +79,9 @@ where
         return false;
     };
     let mut flight = Flight::new(&inner.shared, number);
-    gathering.take(&mut flight);
+    // Whatever panics from here on harms those that it takes, and no others.
     gathering.unfinished = false;
+    gathering.take(&mut flight);
     drop(gathering);
     let requests = std::mem::take(&mut flight.taken.requests);
     if requests.is_empty() {
@@ -105,10 +109,12 @@ where
         })
         .await
     };
-    match flown {
-        None => flight.abandon(),
-        Some(Tally { splits: 0, failed: false }) => {}
-        Some(Tally { splits, failed }) => inner.shared.count_failed(splits, failed),
+    // Who is left had gone before his turn came.
+    flight.end();
+    if let Some(Tally { splits, failed }) = flown
+        && (splits > 0 || failed)
+    {
+        inner.shared.count_failed(splits, failed);
     }
     true
 }

@@ -100,3 +100,34 @@ async fn a_key_or_a_clone_that_panics_harms_its_batch() {
     }
     assert_eq!(service.oneshot(3).await.unwrap().0, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_harms_no_batch_behind_it() {
+    let backend = Backend::taking(MS);
+    let key = |request: &u32| {
+        assert_ne!(*request, 99, "it has no key");
+        *request
+    };
+    let service = layer("no_batch_behind").max_size(2).dedupe(key).layer(backend.clone());
+    let results = all(call_in_turn(&service, [0, 1, 99, 2, 3, 4, 5, 6]).await).await;
+    assert!(results[2..4].iter().all(Result::is_err));
+    assert_eq!(results[4..], [Ok(30), Ok(40), Ok(50), Ok(60)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_beside_each_other_are_bisected_each_by_itself() {
+    let backend = Backend::poisoned_by([110, 125]);
+    let service = layer("beside")
+        .max_size(8)
+        .in_flight(3)
+        .bisect(|error| *error == Failure::Poison)
+        .dedupe(|request| *request)
+        .layer(backend.clone());
+    let requests = (0..200).map(|n| 100 + n % 30);
+    let calls = call_in_turn(&service, requests.clone()).await;
+    for (request, result) in requests.zip(all(calls).await) {
+        let poison = [110, 125].contains(&request);
+        assert_eq!(result, if poison { Err(Failure::Poison) } else { Ok(request * 10) });
+    }
+    assert_eq!(service.handle().stats().failed, 0);
+}

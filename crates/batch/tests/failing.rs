@@ -14,14 +14,14 @@ use buttress_core::{Origin, Reason};
 use support::{
     Answer, Backend, Failure, MISSING, MS, all, batching, call, call_in_turn, layer, rejected, settle,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// Makes the next calls go by a worker, and the given ones together.
-async fn together(
-    service: &support::Batching,
-    requests: impl IntoIterator<Item = u32>,
-) -> Vec<Result<u32, Failure>> {
+async fn together<S>(service: &S, requests: impl IntoIterator<Item = u32>) -> Vec<Result<u32, Failure>>
+where
+    S: Service<u32, Response = u32, Error = Failure, Future: Send> + Clone + Send + 'static,
+{
     let before = call_in_turn(service, [1, 2]).await;
     let calls = call_in_turn(service, requests).await;
     all(before).await.into_iter().for_each(|result| _ = result.unwrap());
@@ -294,4 +294,99 @@ async fn a_clone_that_panics_harms_the_batch_and_whoever_is_alone() {
     fn identity_ok(result: Result<u32, Failure>) -> Result<buttress_core::Rejected, &'static str> {
         Ok(rejected(result))
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_shared_is_everybodys() {
+    let backend = Backend::poisoned_by([7]);
+    let layer = layer("shared").bisect(|error| *error == Failure::Poison).share_errors();
+    let service = layer.layer(backend.clone());
+    backend.fail_once(Failure::Lost);
+    let first = service.clone().oneshot(1).await;
+    assert_eq!(first, Err(Failure::Lost));
+
+    // What one of them caused is still his alone.
+    for (request, result) in (2..20).zip(together(&service, 2..20).await) {
+        assert_eq!(result, if request == 7 { Err(Failure::Poison) } else { Ok(request * 10) });
+    }
+
+    let backend = Backend::taking(MS);
+    let service = layer.layer(backend.clone());
+    let before = call_in_turn(&service, [20, 21]).await;
+    let calls = call_in_turn(&service, 22..32).await;
+    all(before).await;
+    backend.fail_once(Failure::Lost);
+    for result in all(calls).await {
+        assert_eq!(result, Err(Failure::Lost));
+    }
+    assert_eq!(backend.sizes(), [1, 1, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_left_makes_no_failure_of_a_bisection() {
+    let backend = Backend::poisoned_by([142]);
+    let service = layer("left").bisect(|error| *error == Failure::Poison).layer(backend.clone());
+    let before = call_in_turn(&service, [1, 2]).await;
+    let mut calls = call_in_turn(&service, 140..148).await;
+    all(before).await;
+    calls.remove(7).abort();
+    all(calls).await;
+    settle().await;
+    let stats = service.handle().stats();
+    assert_eq!((stats.failed, stats.abandoned), (0, 0), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_that_is_refused_may_have_been_sent_with_the_whole() {
+    // It does no harm to do it again.
+    let lost = |error: &Failure| *error == Failure::Lost;
+    let refusal = Origin::new("circuit-breaker", "half").reject(Reason::CircuitOpen);
+    let service = layer("half").bisect(lost).layer(service_fn(move |requests: Vec<u32>| async move {
+        sleep(MS).await;
+        let answer: Answer = match requests.len() {
+            3 => Err(Failure::Lost),
+            _ if requests[0] < 3 => Ok(vec![Ok(0)]),
+            _ => Err(Failure::Rejected(refusal)),
+        };
+        answer
+    }));
+    for result in together(&service, 3..6).await {
+        let rejected = rejected(result);
+        assert_eq!((rejected.reason(), rejected.sent()), (Reason::CircuitOpen, true));
+    }
+}
+
+/// Is ready at once, and panics when it is dropped with 13 in it.
+struct Touchy(Vec<u32>);
+
+impl Future for Touchy {
+    type Output = Answer;
+
+    fn poll(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
+        Poll::Ready(Ok(self.0.iter().map(|request| Ok(*request)).collect()))
+    }
+}
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        assert!(!self.0.contains(&13), "it is dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_when_it_is_dropped_is_over() {
+    let service = layer("dropped").layer(service_fn(Touchy));
+    assert!(call(&service, 13).await.is_err_and(|error| error.is_panic()));
+    timeout(MS, service.handle().close()).await.expect("nothing is left to do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_call_that_panics_at_once_is_counted() {
+    let service = layer("counted").layer(service_fn(|requests: Vec<u32>| {
+        assert!(requests.is_empty(), "it is called");
+        std::future::ready::<Answer>(Ok(Vec::new()))
+    }));
+    assert!(call(&service, 1).await.is_err());
+    let stats = service.handle().stats();
+    assert_eq!((stats.batches, stats.abandoned), (1, 1));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use buttress_core::{Deadline, Reason};
 use support::{Backend, MS, all, batching, call, call_in_turn, layer, rejected, settle};
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, ServiceExt};
 
 #[tokio::test(start_paused = true)]
@@ -168,4 +168,38 @@ async fn figures_are_told() {
     assert!(seen.contains(&"batches Counter(3)".to_owned()), "{seen:?}");
     assert!(seen.contains(&"waiting Gauge(0.0)".to_owned()), "{seen:?}");
     assert_eq!(format!("{service:?}"), "Batched { origin: batch `figures`, .. }");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linger_begins_anew_when_all_it_was_for_have_gone() {
+    let backend = Backend::taking(MS);
+    let service = layer("anew").linger(100 * MS).layer(backend.clone());
+    let gone = call(&service, 1);
+    settle().await;
+    gone.abort();
+    sleep(99 * MS).await;
+    let start = Instant::now();
+    assert_eq!(call(&service, 2).await.unwrap(), Ok(20));
+    assert_eq!(start.elapsed(), 101 * MS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linger_without_end_waits_for_a_full_batch() {
+    let backend = Backend::taking(MS);
+    let service = layer("without_end").linger(Duration::MAX).max_size(2).layer(backend.clone());
+    let first = call(&service, 1);
+    sleep(Duration::from_secs(10)).await;
+    assert!(backend.batches().is_empty());
+    assert_eq!(all(vec![first, call(&service, 2)]).await, [Ok(10), Ok(20)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_of_any_size_add_up() {
+    let backend = Backend::taking(MS);
+    let service =
+        layer("any_size").max_weight(u64::MAX, |_| u64::MAX).linger(100 * MS).layer(backend.clone());
+    let start = Instant::now();
+    all(call_in_turn(&service, [1, 2, 3]).await).await;
+    // The last is as heavy as a batch may be, as the others were, and does not linger.
+    assert_eq!((start.elapsed(), backend.sizes()), (3 * MS, vec![1, 1, 1]));
 }

@@ -4,8 +4,12 @@ mod support;
 
 use std::{
     pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -268,4 +272,114 @@ fn without_a_runtime_it_panics_and_leaves_nothing() {
     let runtime = Builder::new_current_thread().build().unwrap();
     opens.notify_one();
     assert_eq!(runtime.block_on(service.oneshot(3)), Ok(3));
+}
+
+/// Never ready; one of them panics when it is dropped, where it is told to.
+#[derive(Clone)]
+struct Fragile(Arc<AtomicBool>);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.0.swap(false, Relaxed), "it is dropped");
+    }
+}
+
+impl Service<Vec<u32>> for Fragile {
+    type Response = Vec<Result<u32, support::Failure>>;
+    type Error = support::Failure;
+    type Future = std::future::Pending<support::Answer>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), support::Failure>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Vec<u32>) -> Self::Future {
+        unreachable!("it is never ready")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_panics_when_it_is_let_go_harms_nobody() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let service = layer("let_go").layer(Fragile(panics.clone()));
+    let calls = call_in_turn(&service, 0..2).await;
+    panics.store(true, Relaxed);
+    calls[1].abort();
+    settle().await;
+    assert!(!panics.load(Relaxed));
+    calls[0].abort();
+    settle().await;
+    timeout(MS, service.handle().close()).await.expect("nothing is left to do");
+}
+
+#[test]
+fn a_request_that_panics_when_it_is_dropped_keeps_nobody_waiting() {
+    struct Bomb(u32);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(self.0 != 13 || std::thread::panicking(), "it is dropped");
+        }
+    }
+    let layer = buttress_batch::BatchLayer::<Bomb, u32, support::Failure>::new("bomb");
+    let service = layer.layer(service_fn(async |_: Vec<Bomb>| {
+        let answer: support::Answer = std::future::pending().await;
+        answer
+    }));
+    let calls = async |requests: [u32; 2]| {
+        let mut calls = Vec::new();
+        for request in requests {
+            calls.push(tokio::spawn(service.clone().oneshot(Bomb(request))));
+            settle().await;
+        }
+        calls
+    };
+    let runtime = || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let begun = first.block_on(calls([0, 1]));
+    let waiting = second.block_on(calls([13, 14]));
+    drop(first);
+    drop(begun);
+    for result in second.block_on(async { timeout(HOUR, all(waiting)).await.expect("they are told") }) {
+        assert_eq!(rejected(result).reason(), Reason::BatchFailed);
+    }
+}
+
+#[test]
+fn a_waker_that_owns_another_call_may_be_the_last() {
+    struct Owner(#[expect(dead_code, reason = "it is dropped")] Mutex<Box<dyn Send>>);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    // On a thread of its own: that one waits for itself where it fails.
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+            let service = batching("owner", &Backend::taking(HOUR));
+            let _begun = call_in_turn(&service, [0, 1]).await;
+            let mut noop = Context::from_waker(Waker::noop());
+            let mut owned = Box::pin(service.clone().oneshot(2));
+            assert!(owned.as_mut().poll(&mut noop).is_pending());
+            let owner = Waker::from(Arc::new(Owner(Mutex::new(Box::new(owned)))));
+            let mut moved = pin!(service.clone().oneshot(3));
+            assert!(moved.as_mut().poll(&mut Context::from_waker(&owner)).is_pending());
+            drop(owner);
+            // Another task polls it now, and the first is gone with its last waker.
+            assert!(moved.as_mut().poll(&mut noop).is_pending());
+            send.send(service.handle().stats().waiting).unwrap();
+        });
+    });
+    assert_eq!(receive.recv_timeout(Duration::from_secs(20)), Ok(1));
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_beside_a_service_that_is_always_busy() {
+    let service = layer("busy").layer(service_fn(async |requests: Vec<u32>| {
+        while !requests.is_empty() {
+            tokio::task::consume_budget().await;
+        }
+        Ok(Vec::new())
+    }));
+    let call = tokio::spawn(Deadline::after(20 * MS).scope(service.oneshot(1)));
+    let late = rejected(timeout(Duration::from_secs(20), call).await.expect("it ends").unwrap());
+    assert_eq!((late.reason(), late.sent()), (Reason::DeadlineExceeded, true));
 }

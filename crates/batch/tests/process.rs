@@ -171,3 +171,12 @@ async fn a_stream_without_items_ends_without_a_call() {
     assert_eq!(results.next().await, None);
     assert!(backend.batches().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_heavier_than_any_batch_may_be_goes_alone() {
+    let backend = Backend::taking(MS);
+    let results = layer("heavier").max_weight(0, |_| 1).process(stream::iter(0..3), backend.clone());
+    let results: Vec<_> = timeout(MS * 10, results.collect()).await.expect("it ends");
+    assert_eq!(results, [Ok(0), Ok(10), Ok(20)]);
+    assert_eq!(backend.sizes(), [1, 1, 1]);
+}
