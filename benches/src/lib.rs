@@ -12,6 +12,7 @@ mod instructions;
 mod one_thread;
 mod report;
 mod row;
+mod servers;
 mod switches;
 mod two_threads;
 mod verdict;
@@ -20,4 +21,5 @@ pub use self::{
     allocations::{Counted, count_allocations},
     calls::calls,
     instructions::instructions,
+    servers::servers,
 };

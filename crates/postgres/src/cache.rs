@@ -3,13 +3,12 @@ mod judge;
 mod key;
 mod listener;
 mod service;
-mod table;
 mod triggers;
 mod uses;
 mod versions;
 mod writing;
 
-pub use self::{future::QueryCacheFuture, key::QueryKey, service::CachedQueries, table::Table};
+pub use self::{future::QueryCacheFuture, key::QueryKey, service::CachedQueries};
 
 pub(crate) use self::uses::Uses;
 
@@ -33,7 +32,7 @@ use self::{
     versions::Versions,
     writing::Writing,
 };
-use crate::{Error, PostgresConfig, Rows};
+use crate::{Error, PostgresConfig, Rows, Table};
 
 /// Answers of queries in memory, and the handle to them: clones share it. As a [`Layer`](tower_layer::Layer) it stands before
 /// a [`Postgres`](crate::Postgres), or before the layers that do.

@@ -1,6 +1,6 @@
 use buttress_core::{Classify, Outcome};
 
-use crate::Error;
+use crate::{Error, QueryError};
 
 /// Tells by SQLSTATE what a result says about the database.
 ///
@@ -20,6 +20,25 @@ use crate::Error;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SqlStateClassifier;
 
+impl SqlStateClassifier {
+    /// Whether the server refused a statement for what one of its rows holds, so that nothing of it was carried out and the
+    /// rest of the rows may well succeed without that one: what a batching layer's bisection asks.
+    ///
+    /// It is true of the classes 21, 22, 23, 44, 54 and P0 (data, constraints, size, and what a trigger raises), and of values
+    /// that are too many bytes for one statement.
+    #[must_use]
+    pub fn blames_a_row(error: &Error) -> bool {
+        match error {
+            Error::Database { .. } => error
+                .sqlstate()
+                .and_then(|state| state.code().get(..2))
+                .is_some_and(|class| ["21", "22", "23", "44", "54", "P0"].contains(&class)),
+            Error::Query { cause: QueryError::TooLarge { .. }, .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl<Res> Classify<Res, Error> for SqlStateClassifier {
     fn classify(&self, result: &Result<Res, Error>) -> Outcome {
         result.as_ref().err().map_or(Outcome::Success, outcome)
@@ -36,6 +55,7 @@ pub(crate) fn outcome(error: &Error) -> Outcome {
         Error::Lost { .. } | Error::CommitUncertain { .. } => Outcome::Failure,
         Error::Query { .. }
         | Error::RolledBack { .. }
+        | Error::Untold { .. }
         | Error::Decode { .. }
         | Error::NotFound { .. }
         | Error::TooMany { .. } => Outcome::Ignored,

@@ -2,18 +2,29 @@ use std::{fmt, time::Duration};
 
 use tokio_postgres::config::Host;
 
-use crate::{InvalidConfig, url};
+use crate::{
+    InvalidConfig, StatementMode,
+    pool_knobs::PoolKnobs,
+    tls::{self, Tls},
+    url,
+};
 
 /// Where the database is and how it is used. `Debug` never shows the password.
 #[derive(Clone)]
 pub struct PostgresConfig {
     pub(crate) driver: tokio_postgres::Config,
+    pub(crate) tls: Tls,
+    #[cfg_attr(not(any(feature = "tls-ring", feature = "tls-aws-lc-rs")), expect(dead_code))]
+    pub(crate) is_silent_about_tls: bool,
     pub(crate) name: String,
     pub(crate) pool_size: usize,
     pub(crate) wait_timeout: Duration,
     pub(crate) create_timeout: Duration,
     pub(crate) recycle_timeout: Duration,
     pub(crate) statements: usize,
+    pub(crate) knobs: PoolKnobs,
+    pub(crate) slow_query: Duration,
+    pub(crate) statement_mode: StatementMode,
 }
 
 /// What the driver has where the URL says nothing: its connections notice after two hours that the other side is gone.
@@ -27,10 +38,15 @@ impl PostgresConfig {
     /// Where the URL says nothing about it, TCP connections notice within 90 s that the other side is gone
     /// (`keepalives_idle=60`, `keepalives_interval=10`, `keepalives_retries=3`, `tcp_user_timeout=30`).
     ///
+    /// Without `sslmode` there is no TLS. With `require`, `verify-ca` or `verify-full`, which all mean the same here, there
+    /// is, and the server's certificate and name are verified: against Mozilla's roots, or those of the PEM file
+    /// `sslrootcert`, which is read at once. `prefer` takes a server without TLS as it is.
+    ///
     /// # Errors
-    /// If the URL is malformed, or asks for TLS.
+    /// If the URL is malformed, or asks for TLS without one of the features for it, or its `sslrootcert` cannot be used.
     pub fn from_url(url: &str) -> Result<Self, InvalidConfig> {
-        let mut driver = url::read(url)?;
+        let url::Read { mut driver, is_silent_about_tls, roots } = url::read(url)?;
+        let tls = roots.map_or_else(|| Ok(tls::usual()), |path| tls::trusting(&path))?;
         if driver.get_keepalives_idle() == DRIVERS_KEEPALIVE {
             driver.keepalives_idle(Duration::from_secs(60));
         }
@@ -45,12 +61,17 @@ impl PostgresConfig {
         }
         Ok(Self {
             driver,
+            tls,
+            is_silent_about_tls,
             name: "postgres".to_owned(),
             pool_size: 20,
             wait_timeout: Duration::from_secs(5),
             create_timeout: Duration::from_secs(5),
             recycle_timeout: Duration::from_secs(2),
             statements: 256,
+            knobs: PoolKnobs::default(),
+            slow_query: Duration::from_secs(1),
+            statement_mode: StatementMode::Named,
         })
     }
 
@@ -61,7 +82,7 @@ impl PostgresConfig {
         self
     }
 
-    /// The most connections at a time. Default: 20.
+    /// The most connections at a time, but for those of [`with_max_overflow`](Self::with_max_overflow). Default: 20.
     #[must_use]
     pub fn with_pool_size(mut self, connections: usize) -> Self {
         self.pool_size = connections;
@@ -103,6 +124,22 @@ impl PostgresConfig {
         self
     }
 
+    /// A statement that takes so long, without the wait for a connection, is a slow one: see
+    /// [`Postgres::slow_queries`](crate::Postgres::slow_queries). Zero: each is. `Duration::MAX`: none. Default: 1 s.
+    #[must_use]
+    pub fn with_slow_query(mut self, threshold: Duration) -> Self {
+        self.slow_query = threshold;
+        self
+    }
+
+    /// Whether statements stay prepared on the server. Default: [`StatementMode::Named`]. Behind a pooler that shares its
+    /// connections between clients (PgBouncer in transaction mode) it must be [`StatementMode::Unnamed`].
+    #[must_use]
+    pub fn with_statement_mode(mut self, mode: StatementMode) -> Self {
+        self.statement_mode = mode;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
         if self.pool_size == 0 {
             return Err(InvalidConfig::EmptyPool);
@@ -112,7 +149,7 @@ impl PostgresConfig {
                 return Err(InvalidConfig::ZeroTimeout(which));
             }
         }
-        Ok(())
+        self.validate_knobs()
     }
 }
 
@@ -135,11 +172,17 @@ impl fmt::Debug for PostgresConfig {
             .field("user", &self.driver.get_user())
             .field("database", &self.driver.get_dbname())
             .field("application_name", &self.driver.get_application_name())
+            .field("ssl_mode", &self.driver.get_ssl_mode())
             .field("pool_size", &self.pool_size)
+            .field("max_overflow", &self.knobs.max_overflow)
+            .field("idle_timeout", &self.knobs.idle_timeout)
+            .field("max_lifetime", &self.knobs.max_lifetime)
             .field("wait_timeout", &self.wait_timeout)
             .field("create_timeout", &self.create_timeout)
             .field("recycle_timeout", &self.recycle_timeout)
             .field("statement_cache", &self.statements)
+            .field("slow_query", &self.slow_query)
+            .field("statement_mode", &self.statement_mode)
             .finish()
     }
 }

@@ -1,11 +1,24 @@
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use deadpool::managed::{self, Metrics, RecycleResult};
+use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use tokio::time::Instant;
-use tokio_postgres::NoTls;
 
-use crate::{PostgresConfig, connection::Connection};
+use crate::{
+    PostgresConfig, StatementMode,
+    age::Age,
+    connection::Connection,
+    departures::Departures,
+    overflow::Overflow,
+    unnamed::{Shapes, Unnamed},
+};
 
 tokio::task_local! {
     /// When the making of a connection began for whoever waits for one; nothing while he waits for a place. The pool
@@ -18,14 +31,39 @@ tokio::task_local! {
 pub(crate) struct Connector {
     manager: Manager,
     statements: usize,
+    max_lifetime: Option<Duration>,
+    /// Where nothing is named on the server.
+    shapes: Option<Arc<Shapes>>,
+    pub(crate) overflow: Overflow,
+    pub(crate) departures: Arc<Departures>,
+    /// How many connections were made.
+    pub(crate) created: AtomicU64,
+    /// How many were closed because they had been idle too long, or had grown too old.
+    pub(crate) expired: AtomicU64,
 }
 
 impl Connector {
     pub(crate) fn new(config: &PostgresConfig) -> Self {
         // Fast, since a connection is only handed back when it is known to be idle and clean (see `lease.rs`).
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config.driver.clone(), NoTls, recycling);
-        Self { manager, statements: config.statements }
+        let manager = Manager::from_config(config.driver.clone(), config.tls.clone(), recycling);
+        Self {
+            manager,
+            statements: config.statements,
+            max_lifetime: config.knobs.max_lifetime,
+            shapes: (config.statement_mode == StatementMode::Unnamed).then(Arc::default),
+            overflow: Overflow::new(config),
+            departures: Arc::default(),
+            created: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Connector {
+    /// Whether statements may be prepared on its connections under names.
+    pub(crate) fn names_statements(&self) -> bool {
+        self.shapes.is_none()
     }
 }
 
@@ -36,7 +74,11 @@ impl managed::Manager for Connector {
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         // The background's refill has nobody who waits.
         let _nobody = CONNECTING_SINCE.try_with(|since| since.set(Some(Instant::now())));
-        Ok(Connection::new(self.manager.create().await?, self.statements))
+        let client = self.manager.create().await?;
+        self.created.fetch_add(1, Relaxed);
+        let age = Age::new(Instant::now(), self.max_lifetime, fastrand::f64());
+        let unnamed = self.shapes.as_ref().map(Unnamed::new);
+        Ok(Connection::new(client, age, self.statements, unnamed))
     }
 
     async fn recycle(
@@ -44,10 +86,22 @@ impl managed::Manager for Connector {
         connection: &mut Connection,
         metrics: &Metrics,
     ) -> RecycleResult<tokio_postgres::Error> {
+        if connection.age.is_over(Instant::now) {
+            self.expired.fetch_add(1, Relaxed);
+            return Err(RecycleError::message("it has grown too old"));
+        }
         self.manager.recycle(&mut connection.client, metrics).await
     }
 
     fn detach(&self, connection: &mut Connection) {
         self.manager.detach(&mut connection.client);
+    }
+}
+
+/// For when a connection was given back.
+pub(crate) fn given_back(pool: &Pool<Connector>) {
+    pool.manager().overflow.trim(pool);
+    if pool.is_closed() {
+        pool.manager().departures.tell();
     }
 }

@@ -1,4 +1,4 @@
-use std::{error, fmt, time::Duration};
+use std::{error, fmt, sync::Arc, time::Duration};
 
 use buttress_core::{Origin, Rejectable, Rejected};
 use tokio_postgres::{
@@ -11,11 +11,14 @@ use crate::{QueryError, query::Unfit, said::Said};
 /// What can go wrong. Neither `Display` nor `Debug` shows a parameter's value, a password, or the server's `DETAIL`,
 /// which may hold a row's data; nor the server's message where it may quote a value, but the SQLSTATE's name instead
 /// ([`database`](Self::database) gives all).
+///
+/// A clone shares the driver's error: all callers of a batch or of a load that failed can have it.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// A layer, or the pool's queue, or the deadline refused the call or gave it up.
     Rejected(Rejected),
-    /// The query itself is wrong. Nothing was carried out.
+    /// The query itself is wrong. Nothing was carried out, but for [`QueryError::NotAsked`].
     Query {
         /// Which instance.
         instance: Origin,
@@ -34,7 +37,7 @@ pub enum Error {
         /// Which instance.
         instance: Origin,
         /// The driver's error. Printing it shows the message and `DETAIL`, values and all.
-        cause: tokio_postgres::Error,
+        cause: Arc<tokio_postgres::Error>,
         /// Whether the server had begun to run the statement; it was undone then, unless the server itself went down.
         sent: bool,
     },
@@ -43,7 +46,7 @@ pub enum Error {
         /// Which instance.
         instance: Origin,
         /// The driver's error.
-        cause: tokio_postgres::Error,
+        cause: Arc<tokio_postgres::Error>,
         /// Whether the statement may have been carried out.
         sent: bool,
     },
@@ -53,11 +56,17 @@ pub enum Error {
         /// Which instance.
         instance: Origin,
         /// The driver's error; none if it was the deadline.
-        cause: Option<tokio_postgres::Error>,
+        cause: Option<Arc<tokio_postgres::Error>>,
     },
     /// A statement of the transaction failed or was given up, and the closure returned `Ok` all the same. Postgres
-    /// cannot commit then; everything was rolled back.
+    /// cannot commit then; everything was rolled back. Of a transaction inside of another, that one alone.
     RolledBack {
+        /// Which instance.
+        instance: Origin,
+    },
+    /// A batch was written, but its table changed keys or left out rows (by a trigger, say), so that it cannot be told which
+    /// of them this is.
+    Untold {
         /// Which instance.
         instance: Origin,
     },
@@ -68,7 +77,7 @@ pub enum Error {
         /// The column that was asked for.
         column: Box<str>,
         /// The driver's error.
-        cause: tokio_postgres::Error,
+        cause: Arc<tokio_postgres::Error>,
     },
     /// There is no row where one was expected.
     NotFound {
@@ -85,12 +94,13 @@ pub enum Error {
 }
 
 /// Why no connection could be made.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// It took longer than this: the create timeout, or what a deadline left when connecting began.
     TimedOut(Duration),
     /// The driver's error: the network, the server's refusal, authentication.
-    Driver(tokio_postgres::Error),
+    Driver(Arc<tokio_postgres::Error>),
 }
 
 impl Error {
@@ -100,8 +110,10 @@ impl Error {
         match self {
             Self::Rejected(rejected) => rejected.sent(),
             Self::Database { sent, .. } | Self::Lost { sent, .. } => *sent,
+            Self::Query { cause: QueryError::NotAsked(_), .. } => true,
             Self::Query { .. } | Self::Connect { .. } | Self::RolledBack { .. } => false,
             Self::CommitUncertain { .. }
+            | Self::Untold { .. }
             | Self::Decode { .. }
             | Self::NotFound { .. }
             | Self::TooMany { .. } => true,
@@ -144,6 +156,7 @@ impl Error {
         if let Some(Unfit { name, reason }) = unfit.cloned() {
             return Self::Query { instance, cause: QueryError::Unfit { name, reason } };
         }
+        let cause = Arc::new(cause);
         if cause.as_db_error().is_some() {
             Self::Database { instance, cause, sent }
         } else {
@@ -176,6 +189,9 @@ impl fmt::Display for Error {
         };
         match self {
             Self::Rejected(rejected) => rejected.fmt(f),
+            Self::Query { instance, cause: cause @ QueryError::NotAsked(_) } => {
+                write!(f, "{instance:?}: {cause}; the query was carried out")
+            }
             Self::Query { instance, cause } => write!(f, "{instance:?}: {cause}; nothing was carried out"),
             Self::Connect { instance, cause } => {
                 write!(f, "{instance:?}: no connection: {cause}; nothing was sent")
@@ -200,6 +216,11 @@ impl fmt::Display for Error {
                 f,
                 "{instance:?}: a statement of the transaction had failed, so it was rolled back although its closure \
                  returned Ok"
+            ),
+            Self::Untold { instance } => write!(
+                f,
+                "{instance:?}: the batch was written, but its table changed keys or left out rows, so that it cannot be \
+                 told whether this row was"
             ),
             Self::Decode { instance, column, cause } => {
                 write!(f, "{instance:?}: column `{column}`: ")?;
@@ -231,6 +252,7 @@ impl fmt::Debug for Error {
             Self::Lost { .. } => "Lost",
             Self::CommitUncertain { .. } => "CommitUncertain",
             Self::RolledBack { .. } => "RolledBack",
+            Self::Untold { .. } => "Untold",
             Self::Decode { .. } => "Decode",
             Self::NotFound { .. } => "NotFound",
             Self::TooMany { .. } => "TooMany",

@@ -1,17 +1,19 @@
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use deadpool::managed::Object;
 use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::NoTls;
 
-use crate::{connection::Connection, connector::Connector, postgres::Shared};
+use crate::{
+    cancel::Canceller,
+    connection::Connection,
+    connector::{Connector, given_back},
+    departures::Departures,
+    postgres::Shared,
+};
 
 /// A connection on loan. From [`occupy`](Self::occupy) until [`settle`](Self::settle) something is unfinished on it;
 /// if the lease is dropped in between, by a cancelled future or a panic, the connection is never handed on: its place
@@ -44,15 +46,22 @@ impl<'a> Lease<'a> {
         }
     }
 
+    /// Gives the connection into other hands, whatever is unfinished on it.
+    pub(crate) fn into_object(mut self) -> Object<Connector> {
+        self.occupied = false;
+        self.object.take().expect("it is only taken where the lease ends")
+    }
+
     fn end(&mut self) {
         if let Some(object) = self.object.take() {
             self.shared.counters.discarded.fetch_add(1, Relaxed);
-            let ending = Ending::new(object, &self.shared.endings, self.shared.pool.status().max_size);
+            let connector = self.shared.pool.manager();
+            let ending = Ending::new(object, &connector.departures, connector.overflow.pool_size);
             // Without a runtime it is closed, and the server ends what runs on it when it next wants to write.
             if !ending.connection().client.is_closed()
                 && let Ok(runtime) = Handle::try_current()
             {
-                runtime.spawn(ending.cancel());
+                runtime.spawn(ending.cancel(Arc::clone(&self.shared.canceller)));
             }
             self.shared.refill.start(&self.shared.pool);
         }
@@ -64,25 +73,29 @@ impl Drop for Lease<'_> {
         if self.occupied {
             self.shared.counters.cancelled.fetch_add(1, Relaxed);
             self.end();
+        } else if let Some(object) = self.object.take() {
+            drop(object);
+            given_back(&self.shared.pool);
         }
     }
 }
 
 /// A connection that is being ended. Its place in the pool is free already, unless as many as the pool is large are
 /// ending: then it is free when this has ended, lest a server that is too slow to cancel be given ever more connections.
+/// That is the size without the overflow: as many places are left to callers, when all the others are taken by such.
 struct Ending {
     object: Option<Object<Connector>>,
     detached: Option<Connection>,
-    endings: Arc<AtomicUsize>,
+    departures: Arc<Departures>,
 }
 
 impl Ending {
-    fn new(object: Object<Connector>, endings: &Arc<AtomicUsize>, most: usize) -> Self {
-        let endings = Arc::clone(endings);
-        if endings.fetch_add(1, Relaxed) < most {
-            Self { object: None, detached: Some(Object::take(object)), endings }
+    fn new(object: Object<Connector>, departures: &Arc<Departures>, most: usize) -> Self {
+        let departures = Arc::clone(departures);
+        if departures.begin() < most {
+            Self { object: None, detached: Some(Object::take(object)), departures }
         } else {
-            Self { object: Some(object), detached: None, endings }
+            Self { object: Some(object), detached: None, departures }
         }
     }
 
@@ -104,13 +117,12 @@ impl Ending {
     /// A request to cancel that overtakes the statement does nothing, hence an empty query behind the statement, whose
     /// answer tells that all is over, and another request if it does not come. Closing alone would let the statement
     /// run on, since the server does not look at the connection while it works.
-    async fn cancel(self) {
+    async fn cancel(self, canceller: Arc<Canceller>) {
         let client = &self.connection().client;
         let token = client.cancel_token();
         let mut over = pin!(client.batch_execute(""));
         for patience in PATIENCE {
-            // Whether the request came through is told by what comes of it.
-            let _requested = timeout(REQUEST_LIMIT, token.cancel_query(NoTls)).await;
+            let _requested = timeout(REQUEST_LIMIT, canceller.request(&token)).await;
             if timeout(patience, &mut over).await.is_ok() {
                 return;
             }
@@ -121,8 +133,9 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.endings.fetch_sub(1, Relaxed);
         // Not just dropped, which would hand it on.
-        self.detached = self.object.take().map(Object::take);
+        drop(self.object.take().map(Object::take));
+        drop(self.detached.take());
+        self.departures.end();
     }
 }

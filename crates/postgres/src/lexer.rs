@@ -7,7 +7,7 @@ pub(crate) enum Token {
     Space,
     /// A keyword or an unquoted identifier.
     Word,
-    /// A run of digits.
+    /// A number, with its fraction and exponent, without a sign.
     Number,
     /// A string (plain, `E'..'` or dollar-quoted) or a quoted identifier.
     Quoted,
@@ -62,7 +62,13 @@ impl<'a> Lexer<'a> {
                 Some(b'=') => (Token::Assign, at + 2),
                 _ => (Token::Colon, at + 1),
             },
-            byte if byte.is_ascii_digit() => (Token::Number, self.run(at, |byte| byte.is_ascii_digit())),
+            byte if byte.is_ascii_digit() => (Token::Number, self.number(at)),
+            // Behind another one it is the second half of an operator.
+            b'.' if next.is_some_and(|byte| byte.is_ascii_digit())
+                && (at == 0 || self.byte(at - 1) != Some(b'.')) =>
+            {
+                (Token::Number, self.number(at))
+            }
             byte if starts_word(byte) => {
                 let end = self.run(at, in_word);
                 // The other prefixes (`B`, `X`, `N`, `U&`) leave the quoting as it is.
@@ -133,6 +139,29 @@ impl<'a> Lexer<'a> {
             }
             end = self.quoted(at, b'\'', true)?;
         }
+    }
+
+    /// As servers of any version have it: 16 and later know `0x1F` and `1_000` too, which are two tokens to older ones.
+    fn number(&self, start: usize) -> usize {
+        let digits = |at| self.run(at, |byte| byte.is_ascii_digit() || byte == b'_');
+        if self.byte(start) == Some(b'0')
+            && matches!(self.byte(start + 1), Some(b'x' | b'X' | b'o' | b'O' | b'b' | b'B'))
+            && self.byte(start + 2).is_some_and(|byte| byte.is_ascii_hexdigit())
+        {
+            return self.run(start + 2, |byte| byte.is_ascii_hexdigit() || byte == b'_');
+        }
+        let mut end = digits(start);
+        // Two dots are an operator of PL/pgSQL's.
+        if self.byte(end) == Some(b'.') && self.byte(end + 1) != Some(b'.') {
+            end = digits(end + 1);
+        }
+        if matches!(self.byte(end), Some(b'e' | b'E')) {
+            let sign = usize::from(matches!(self.byte(end + 1), Some(b'+' | b'-')));
+            if self.byte(end + 1 + sign).is_some_and(|byte| byte.is_ascii_digit()) {
+                end = digits(end + 1 + sign);
+            }
+        }
+        end
     }
 
     fn dollar(&self, start: usize) -> (Token, usize) {
@@ -222,6 +251,20 @@ mod tests {
         assert_eq!(tokens("a$b$ c"), [(Token::Word, "a$b$"), (Token::Word, "c")]);
         assert_eq!(tokens("$a b"), [(Token::Symbol(b'$'), "$"), (Token::Word, "a"), (Token::Word, "b")]);
         assert_eq!(tokens("$12"), [(Token::Positional, "$12")]);
+    }
+
+    #[test]
+    fn numbers_are_one_token() {
+        for text in ["1", "12.5", "1.", ".5", "1e10", "1.5E-3", ".5e+1", "0x1F", "0b01", "1_000"] {
+            assert_eq!(tokens(text), [(Token::Number, text)]);
+        }
+        assert_eq!(tokens("1:"), [(Token::Number, "1"), (Token::Colon, ":")]);
+        assert_eq!(tokens("1e"), [(Token::Number, "1"), (Token::Word, "e")]);
+        assert_eq!(tokens("1.e-a")[..2], [(Token::Number, "1."), (Token::Word, "e")]);
+        let dot = (Token::Symbol(b'.'), ".");
+        assert_eq!(tokens("1..2"), [(Token::Number, "1"), dot, dot, (Token::Number, "2")]);
+        assert_eq!(tokens("1.:"), [(Token::Number, "1."), (Token::Colon, ":")]);
+        assert_eq!(tokens("a.b"), [(Token::Word, "a"), (Token::Symbol(b'.'), "."), (Token::Word, "b")]);
     }
 
     #[test]

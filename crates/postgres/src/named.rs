@@ -195,3 +195,6 @@ fn is_held(declare: &str) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod truth;

@@ -1,20 +1,55 @@
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use buttress_core::{Metric, Observe, Origin, Value};
+use tokio::time::Instant;
 
-use crate::Postgres;
+use crate::{Postgres, connector::CONNECTING_SINCE};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) queries: AtomicU64,
     pub(crate) transactions: AtomicU64,
+    pub(crate) transactions_retried: AtomicU64,
     pub(crate) cancelled: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    waited: AtomicU64,
+    waited_micros: AtomicU64,
+    pub(crate) wait_timeouts: AtomicU64,
 }
 
-/// `connections`, `connections_idle`, `connections_max` and `waiting` (callers in the queue) are gauges. `queries`,
-/// `transactions`, `cancelled` (statements or transactions left unfinished) and `discarded` (connections that were not
-/// handed on, with the cancelled ones) are counters. Then the rejections.
+/// A caller who waits because every connection is in use. Dropped, it has waited, with success or not.
+pub(crate) struct Waiting<'a> {
+    counters: &'a Counters,
+    since: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn begin(counters: &'a Counters) -> Self {
+        counters.waited.fetch_add(1, Relaxed);
+        Self { counters, since: Instant::now() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Who had to make a connection then did not wait for one of the others any more.
+        let connecting_since = CONNECTING_SINCE.try_with(Cell::get).ok().flatten();
+        let waited = connecting_since.unwrap_or_else(Instant::now) - self.since;
+        self.counters.waited_micros.fetch_add(waited.as_micros().try_into().unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+/// Gauges: `connections`, `connections_idle`, `connections_max` (with the overflow; 0 when closed), `overflow` (those
+/// beyond the pool's size) and `waiting` (callers in the queue, or who are making a connection).
+///
+/// Counters: `queries`, `transactions`, `transactions_retried` (runs of a closure after its first), `cancelled`
+/// (statements or transactions left unfinished), `discarded`
+/// (connections that were not handed on, with the cancelled ones), `created`, `expired` (connections closed because they
+/// were idle or old), `slow_queries`, `waited` (callers for whom no place was free at once), `waited_micros` (for how long, all of them
+/// together) and `wait_timeouts`. Then the rejections.
 impl Observe for Postgres {
     fn origin(&self) -> Origin {
         self.shared().origin
@@ -29,16 +64,27 @@ impl Observe for Postgres {
         visit(Metric::new("connections", gauge(status.size)));
         visit(Metric::new("connections_idle", gauge(status.available.min(status.size))));
         visit(Metric::new("connections_max", gauge(status.max_size)));
+        let connector = shared.pool.manager();
+        let overflow = status.size.saturating_sub(connector.overflow.pool_size);
+        visit(Metric::new("overflow", gauge(overflow)));
         visit(Metric::new("waiting", gauge(status.waiting)));
         let counters = &shared.counters;
         for (name, counter) in [
             ("queries", &counters.queries),
             ("transactions", &counters.transactions),
+            ("transactions_retried", &counters.transactions_retried),
             ("cancelled", &counters.cancelled),
             ("discarded", &counters.discarded),
+            ("created", &connector.created),
+            ("expired", &connector.expired),
+            ("waited", &counters.waited),
+            ("waited_micros", &counters.waited_micros),
+            ("wait_timeouts", &counters.wait_timeouts),
         ] {
             visit(Metric::new(name, Value::Counter(counter.load(Relaxed))));
         }
+        let statistics = &shared.statistics;
+        visit(Metric::new("slow_queries", Value::Counter(statistics.slow_count())));
         shared.origin.observe_rejections(visit);
     }
 }

@@ -2,11 +2,8 @@ use std::{
     cell::Cell,
     fmt,
     future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,19 +11,22 @@ use std::{
 use buttress_core::{Deadline, Origin, Reason};
 use deadpool::{
     Runtime,
-    managed::{Pool, PoolError, QueueMode, TimeoutType, Timeouts},
+    managed::{Object, Pool, PoolError, QueueMode, TimeoutType, Timeouts},
 };
 use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
     ConnectError, Error, InvalidConfig, PostgresConfig, Query, Rows,
+    cancel::Canceller,
     connection::Call,
     connector::{CONNECTING_SINCE, Connector},
     lease::Lease,
-    observe::Counters,
+    observe::{Counters, Waiting},
+    reaper::Reaper,
     recent::RecentTexts,
     refill::Refill,
+    statistics::Statistics,
     within::{Late, within},
 };
 
@@ -41,11 +41,12 @@ pub struct Postgres {
 pub(crate) struct Shared {
     pub(crate) origin: Origin,
     pub(crate) pool: Pool<Connector>,
+    pub(crate) canceller: Arc<Canceller>,
     pub(crate) texts: RecentTexts,
+    pub(crate) statistics: Arc<Statistics>,
     pub(crate) counters: Counters,
-    /// How many connections are being ended in the background.
-    pub(crate) endings: Arc<AtomicUsize>,
     pub(crate) refill: Refill,
+    pub(crate) reaper: Reaper,
     pub(crate) create_timeout: Duration,
     pub(crate) recycle_timeout: Duration,
 }
@@ -62,8 +63,8 @@ impl Postgres {
     pub fn new(config: PostgresConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
         let pool = Pool::builder(Connector::new(&config))
-            .max_size(config.pool_size)
-            // The connection that was used last is the likeliest to be alive.
+            .max_size(config.pool_size + config.knobs.max_overflow)
+            // The connection that was used last is the likeliest to be alive, and what is too many is left idle.
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts {
                 wait: Some(config.wait_timeout),
@@ -73,14 +74,18 @@ impl Postgres {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("a pool with a runtime can have timeouts");
+        let origin = Origin::new("postgres", &config.name);
+        let statistics = Arc::new(Statistics::new(origin, config.slow_query));
         Ok(Self {
             shared: Arc::new(Shared {
-                origin: Origin::new("postgres", &config.name),
+                origin,
                 pool,
-                texts: RecentTexts::default(),
+                canceller: Arc::new(Canceller::new(&config)),
+                texts: RecentTexts::new(Arc::clone(&statistics)),
+                statistics,
                 counters: Counters::default(),
-                endings: Arc::default(),
                 refill: Refill::default(),
+                reaper: Reaper::new(&config),
                 create_timeout: config.create_timeout,
                 recycle_timeout: config.recycle_timeout,
             }),
@@ -98,7 +103,7 @@ impl Postgres {
         self.shared.query(&query).await
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }
@@ -132,36 +137,16 @@ impl fmt::Debug for Postgres {
 }
 
 impl Shared {
-    async fn query(&self, query: &Query) -> Result<Rows, Error> {
+    pub(crate) async fn query(&self, query: &Query) -> Result<Rows, Error> {
         let wrong = |cause| Error::Query { instance: self.origin, cause };
         let parsed = self.texts.parse(query.text()).map_err(wrong)?;
         let params = query.resolve(&parsed).map_err(wrong)?;
         let deadline = self.deadline()?;
         self.counters.queries.fetch_add(1, Relaxed);
-        let mut repeated = false;
-        loop {
-            let mut lease = self.lease(deadline).await?;
-            let sent = AtomicBool::new(false);
-            let call = Call {
-                origin: self.origin,
-                parsed: &parsed,
-                params: &params,
-                sent: &sent,
-                in_transaction: false,
-                #[cfg(feature = "cache")]
-                is_kept: query.uses.cached.is_some(),
-            };
-            lease.occupy();
-            let Ok(result) = within(deadline, lease.connection().run(&call)).await else {
-                // The lease goes here, and cancels the statement.
-                return Err(self.no_answer(sent.load(Relaxed)));
-            };
-            lease.settle(result.as_ref().err().is_none_or(|error| !error.breaks_connection()));
-            match result {
-                Err(error) if !repeated && is_harmless_loss(&error) => repeated = true,
-                result => return result,
-            }
-        }
+        let call = Call::new(self.origin, &parsed, &params);
+        #[cfg(feature = "cache")]
+        let call = call.kept_as(query);
+        self.on_connection(deadline, &call).await
     }
 
     /// The ambient deadline, unless it has passed.
@@ -199,27 +184,51 @@ impl Shared {
     /// Waits for a connection, or makes one.
     pub(crate) async fn lease(&self, deadline: Option<Deadline>) -> Result<Lease<'_>, Error> {
         let instance = self.origin;
+        self.reaper.start(&self.pool);
         let mut hurried = Hurried { shared: self, left: true };
-        let got = CONNECTING_SINCE
-            .scope(Cell::new(None), async {
-                let got = within(deadline, self.pool.get()).await;
-                got.map_err(|late| self.no_connection(&late, CONNECTING_SINCE.with(Cell::get)))
-            })
-            .await?;
+        let getting = pin!(async {
+            let got = within(deadline, pin!(self.object())).await;
+            got.map_err(|late| self.no_connection(&late, CONNECTING_SINCE.with(Cell::get)))
+        });
+        let got = CONNECTING_SINCE.scope(Cell::new(None), getting).await?;
         hurried.left = false;
-        let cause = match got {
+        let error = match got {
             Ok(object) => return Ok(Lease::new(object, self)),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => {
+            Err(error) => error,
+        };
+        self.pool.manager().departures.tell();
+        let cause = match error {
+            PoolError::Timeout(TimeoutType::Wait) => {
+                self.counters.wait_timeouts.fetch_add(1, Relaxed);
                 return Err(instance.reject(Reason::Overloaded).into());
             }
-            Err(PoolError::Closed) => return Err(instance.reject(Reason::Closed).into()),
-            Err(PoolError::Timeout(_)) => ConnectError::TimedOut(self.create_timeout),
-            Err(PoolError::Backend(cause)) => ConnectError::Driver(cause),
-            Err(PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)) => {
+            PoolError::Closed => return Err(instance.reject(Reason::Closed).into()),
+            PoolError::Timeout(_) => ConnectError::TimedOut(self.create_timeout),
+            PoolError::Backend(cause) => ConnectError::Driver(cause.into()),
+            PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
                 unreachable!("the pool has a runtime and no hooks")
             }
         };
         Err(Error::Connect { instance, cause })
+    }
+
+    /// Takes a place at once where one is free, without a timer. Whoever has to wait for one is counted.
+    async fn object(&self) -> Result<Object<Connector>, PoolError<tokio_postgres::Error>> {
+        let configured = self.pool.timeouts();
+        let mut timeouts = Timeouts { wait: Some(Duration::ZERO), ..configured };
+        let mut waiting = None;
+        loop {
+            match self.pool.timeout_get(&timeouts).await {
+                Err(PoolError::Timeout(TimeoutType::Wait)) if timeouts.wait != configured.wait => {
+                    waiting = Some(Waiting::begin(&self.counters));
+                    timeouts = configured;
+                }
+                got => {
+                    drop(waiting);
+                    return got;
+                }
+            }
+        }
     }
 }
 
@@ -232,13 +241,8 @@ struct Hurried<'a> {
 impl Drop for Hurried<'_> {
     fn drop(&mut self) {
         if self.left {
+            self.shared.pool.manager().departures.tell();
             self.shared.refill.start(&self.shared.pool);
         }
     }
-}
-
-/// Whether the connection turned out to be dead before the statement was sent: one of the pool's that broke since it
-/// was last used. Worth one more connection, and harmless.
-pub(crate) fn is_harmless_loss(error: &Error) -> bool {
-    error.breaks_connection() && !error.sent()
 }

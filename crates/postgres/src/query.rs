@@ -153,6 +153,12 @@ pub(crate) struct Param<'q> {
     value: &'q dyn Value,
 }
 
+impl<'q> Param<'q> {
+    pub(crate) fn new(name: &'q str, value: &'q dyn Value) -> Self {
+        Self { name, value }
+    }
+}
+
 impl fmt::Debug for Param<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, ":{}", self.name)

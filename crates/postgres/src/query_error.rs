@@ -1,6 +1,6 @@
 use std::{error::Error, fmt};
 
-/// What is wrong with a [`Query`](crate::Query) itself. Nothing of it was carried out.
+/// What is wrong with a [`Query`](crate::Query) itself. Nothing of it was carried out, but for [`NotAsked`](Self::NotAsked).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueryError {
@@ -38,6 +38,33 @@ pub enum QueryError {
     SessionState(&'static str),
     /// `COPY` has a protocol of its own.
     Copy,
+    /// The values are too many bytes for one statement.
+    TooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// This column is an array or of a composite type, so that several rows cannot be sent as arrays of its values.
+    ArrayColumn(Box<str>),
+    /// A row has a key that was not asked for. The query was carried out.
+    NotAsked(Box<str>),
+    /// A transaction inside of this one is open, or was dropped unfinished: the statement would be carried out there.
+    InnerTransaction,
+    /// A transaction cannot begin inside of this one while one of its statements is unfinished.
+    StatementRunning,
+    /// A [`RowStream`](crate::RowStream) of a transaction was not read to its end, or it began while another statement ran:
+    /// one of the two would wait for the other.
+    NotAlone,
+    /// It cannot be explained, for this reason.
+    NotExplained(&'static str),
+    /// There can be no channel of this name: it has 1 to 63 bytes, none of them NUL.
+    Channel {
+        /// The name, or its beginning.
+        name: Box<str>,
+        /// How many bytes it has.
+        bytes: usize,
+    },
     /// It is marked both as cached and as one that writes.
     #[cfg(feature = "cache")]
     CachedAndWrites,
@@ -77,7 +104,32 @@ impl fmt::Display for QueryError {
                 "{keyword} would change the session for others: use what ends with a `transaction()`, such as SET \
                  LOCAL or a cursor without HOLD, or the URL's `options`"
             ),
+            Self::Channel { name, bytes } => write!(
+                f,
+                "there can be no channel `{name}` of {bytes} bytes: a name has 1 to 63 bytes, none of them NUL"
+            ),
             Self::Copy => f.write_str("COPY cannot be run as a query: use the driver for it"),
+            Self::TooLarge { bytes, most } => {
+                write!(f, "the values are {bytes} bytes, and one statement may have {most}")
+            }
+            Self::ArrayColumn(column) => write!(
+                f,
+                "the column `{column}` is an array or composite: several rows with such a column are only inserted where none comes back \
+                 and no conflict is settled"
+            ),
+            Self::NotAsked(column) => {
+                write!(f, "a row came back whose `{column}` is none of the keys that were asked for")
+            }
+            Self::InnerTransaction => f.write_str(
+                "a transaction inside of this one is open, or was dropped unfinished: use the inner `tx`, one at a time",
+            ),
+            Self::StatementRunning => f.write_str(
+                "a statement of this transaction is unfinished: await it before a transaction begins inside",
+            ),
+            Self::NotAlone => f.write_str(
+                "a stream of rows has its transaction to itself: nothing else runs until it was read to its end",
+            ),
+            Self::NotExplained(reason) => write!(f, "it cannot be explained: {reason}"),
             #[cfg(feature = "cache")]
             Self::CachedAndWrites => f.write_str("the query is marked by `cached` and by `writes`: it is one of them"),
             #[cfg(feature = "cache")]

@@ -13,7 +13,8 @@ use crate::connector::Connector;
 
 /// Makes a connection in the background, one at a time, where one was lost or its caller left before it was made.
 ///
-/// It holds one place in the pool, for at most a second, and none in a pool of one.
+/// It holds one place in the pool, for at most a second, and none in a pool of one. Where there are as many connections
+/// as the pool's size it makes none: the overflow is not for stock.
 ///
 /// Otherwise callers whose deadlines are shorter than it takes to connect and then to ask would never get anywhere,
 /// however many they are, because each would throw away what it had begun.
@@ -29,7 +30,8 @@ impl Refill {
     /// Starts, unless it runs already. Outside of a runtime it does nothing.
     pub(crate) fn start(&self, pool: &Pool<Connector>) {
         let Ok(runtime) = Handle::try_current() else { return };
-        if pool.status().max_size < 2 {
+        let status = pool.status();
+        if status.max_size < 2 || status.size >= pool.manager().overflow.pool_size {
             return;
         }
         if self.running.swap(true, Relaxed) {
@@ -41,7 +43,10 @@ impl Refill {
             let configured = pool.timeouts();
             let create = configured.create.map(|limit| limit.min(LIMIT));
             let timeouts = Timeouts { wait: Some(Duration::ZERO), create, ..configured };
-            let _given_back = pool.timeout_get(&timeouts).await;
+            drop(pool.timeout_get(&timeouts).await);
+            let connector = pool.manager();
+            connector.overflow.trim(&pool);
+            connector.departures.tell();
             drop(running);
         });
     }

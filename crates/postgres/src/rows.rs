@@ -22,7 +22,7 @@ pub struct Rows {
 
 impl Rows {
     pub(crate) fn new(rows: Vec<tokio_postgres::Row>, affected: u64, origin: Origin) -> Self {
-        let rows = rows.into_iter().map(|row| Row { row, origin }).collect();
+        let rows = rows.into_iter().map(|row| Row::new(row, origin)).collect();
         Self { rows: Arc::new(rows), affected, origin }
     }
 
@@ -110,6 +110,10 @@ pub struct Row {
 }
 
 impl Row {
+    pub(crate) fn new(row: tokio_postgres::Row, origin: Origin) -> Self {
+        Self { row, origin }
+    }
+
     /// The value of a column, by its name or its index from 0. `NULL` needs an `Option`.
     ///
     /// # Errors
@@ -118,8 +122,19 @@ impl Row {
         self.row.try_get(&column).map_err(|cause| Error::Decode {
             instance: self.origin,
             column: column.to_string().into(),
-            cause,
+            cause: cause.into(),
         })
+    }
+
+    /// Whether there is a column of this name, as [`get`](Self::get) finds it.
+    #[must_use]
+    pub fn has(&self, column: &str) -> bool {
+        self.row.columns().iter().any(|known| known.name().eq_ignore_ascii_case(column))
+    }
+
+    /// This row is one more than there may be.
+    pub(crate) fn too_many(&self) -> Error {
+        Error::TooMany { instance: self.origin, rows: 2 }
     }
 
     /// The driver's row, for whatever this one does not offer.

@@ -1,38 +1,32 @@
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use buttress_core::{Deadline, Reason};
+use buttress_core::{Deadline, Origin, Reason};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 
 use crate::{
     Error, Postgres, Query, Rows,
-    connection::Call,
+    connection::{Call, Connection},
     error::is_fatal,
     lease::Lease,
-    postgres::{Shared, is_harmless_loss},
+    on_connection::Work,
+    postgres::Shared,
+    progress::{Health, Progress},
     within::{earlier, within},
 };
 
-/// A transaction that is open: what the closure of [`Postgres::transaction`] gets.
+/// A transaction that is open: what the closure of [`Postgres::transaction`] gets, and that of
+/// [`transaction`](Self::transaction) inside of it.
 pub struct Transaction<'a> {
-    shared: &'a Shared,
-    lease: &'a Lease<'a>,
-    health: AtomicU8,
-    /// Whether a statement was sent.
-    sent: AtomicBool,
+    pub(crate) shared: &'a Shared,
+    pub(crate) lease: &'a Lease<'a>,
+    pub(crate) progress: &'a Progress,
+    /// In how many savepoints it is.
+    pub(crate) depth: u32,
 }
-
-/// Everything so far went well.
-const SOUND: u8 = 0;
-/// A statement failed: Postgres can only roll back.
-const FAILED: u8 = 1;
-/// A statement was given up while it ran, or the connection broke: nothing can be said about it any more.
-const ABANDONED: u8 = 2;
-/// The deadline passed.
-const LATE: u8 = 3;
 
 impl Postgres {
     /// Runs a closure in a transaction: commits it on `Ok`, rolls it back on `Err`.
@@ -51,8 +45,9 @@ impl Postgres {
     /// # }
     /// ```
     ///
-    /// The level of isolation is the server's default. The ambient [`Deadline`] holds for the whole of it, but for the
-    /// `ROLLBACK` after the closure's own `Err`, which has the recycle timeout.
+    /// The level of isolation is the server's default, and the closure is run once:
+    /// [`transaction_with`](Self::transaction_with) does otherwise. The ambient [`Deadline`] holds for the whole of it,
+    /// but for the `ROLLBACK` after the closure's own `Err`, which has the recycle timeout.
     ///
     /// Inside of the closure use `tx` alone, never the pool: it would run outside of the transaction, and as many such
     /// closures as the pool has connections would all wait for one that none of them gives back.
@@ -72,9 +67,28 @@ impl Postgres {
         let shared = self.shared();
         let deadline = shared.deadline()?;
         shared.counters.transactions.fetch_add(1, Relaxed);
-        let lease = shared.begin(deadline).await?;
-        let transaction =
-            Transaction { shared, lease: &lease, health: AtomicU8::new(SOUND), sent: AtomicBool::new(false) };
+        shared.attempt("BEGIN", deadline, work).await.0
+    }
+}
+
+impl Shared {
+    /// Runs the closure in a transaction, once, and says whether the server wants it again.
+    pub(crate) async fn attempt<T, E, F>(
+        &self,
+        begin: &str,
+        deadline: Option<Deadline>,
+        work: F,
+    ) -> (Result<T, E>, bool)
+    where
+        F: AsyncFnOnce(&Transaction<'_>) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let lease = match self.begin(begin, deadline).await {
+            Ok(lease) => lease,
+            Err(error) => return (Err(error.into()), false),
+        };
+        let progress = Progress::default();
+        let transaction = Transaction { shared: self, lease: &lease, progress: &progress, depth: 0 };
         let result = match within(deadline, work(&transaction)).await {
             Ok(Ok(value)) => transaction.commit(deadline).await.map(|()| value).map_err(E::from),
             // The deadline has no part in this: it would cost the caller his own error, and has a limit of its own.
@@ -84,34 +98,32 @@ impl Postgres {
             }
             Err(_) => Err(E::from(transaction.too_late())),
         };
-        match transaction.health.into_inner() {
+        match progress.health() {
             // What runs is cancelled.
-            LATE => drop(lease),
-            health => lease.settle(health < ABANDONED),
+            Health::Late => drop(lease),
+            health => lease.settle(health < Health::Abandoned),
         }
-        result
+        (result, progress.has_conflict())
+    }
+
+    pub(crate) async fn begin(&self, sql: &str, deadline: Option<Deadline>) -> Result<Lease<'_>, Error> {
+        let begin = Begin { sql, instance: self.origin };
+        self.begin_on_connection(deadline, &begin).await.map(|((), lease)| lease)
     }
 }
 
-impl Shared {
-    async fn begin(&self, deadline: Option<Deadline>) -> Result<Lease<'_>, Error> {
-        let mut repeated = false;
-        loop {
-            let mut lease = self.lease(deadline).await?;
-            lease.occupy();
-            let begun = within(deadline, lease.connection().client.batch_execute("BEGIN")).await;
-            // Nothing is in the transaction yet, so nothing is sent as far as the caller is concerned.
-            let error = match begun {
-                Err(_) => return Err(self.no_answer(false)),
-                Ok(Ok(())) => return Ok(lease),
-                Ok(Err(cause)) => Error::of_statement(self.origin, cause, false),
-            };
-            lease.settle(!error.breaks_connection());
-            if repeated || !is_harmless_loss(&error) {
-                return Err(error);
-            }
-            repeated = true;
-        }
+struct Begin<'a> {
+    sql: &'a str,
+    instance: Origin,
+}
+
+impl Work for Begin<'_> {
+    type Output = ();
+
+    /// Nothing is in the transaction yet, so nothing is sent as far as the caller is concerned.
+    async fn on(&self, connection: &Connection, _: &AtomicBool) -> Result<(), Error> {
+        let begun = connection.client.batch_execute(self.sql).await;
+        begun.map_err(|cause| Error::of_statement(self.instance, cause, false))
     }
 }
 
@@ -119,7 +131,9 @@ impl Transaction<'_> {
     /// Runs one statement in the transaction.
     ///
     /// # Errors
-    /// See [`Error`]. After a failure the server refuses every further statement of the transaction: return the error.
+    /// See [`Error`]. After a failure the server refuses every further statement of the transaction: return the error, or
+    /// run what may fail in a [`transaction`](Self::transaction) inside. While such a one is open, the outer one's are
+    /// refused before they are sent ([`QueryError::InnerTransaction`](crate::QueryError::InnerTransaction)).
     ///
     /// # Cancellation
     /// Dropped unfinished, the whole transaction is rolled back when the closure ends.
@@ -128,40 +142,24 @@ impl Transaction<'_> {
         let wrong = |cause| Error::Query { instance: origin, cause };
         let parsed = self.shared.texts.parse(query.text()).map_err(wrong)?;
         let params = query.resolve(&parsed).map_err(wrong)?;
+        let unfinished = self.progress.start(self.depth).map_err(wrong)?;
         self.shared.counters.queries.fetch_add(1, Relaxed);
-        let call = Call {
-            origin,
-            parsed: &parsed,
-            params: &params,
-            sent: &self.sent,
-            in_transaction: true,
-            #[cfg(feature = "cache")]
-            is_kept: false,
-        };
-
-        let unfinished = Unfinished(&self.health);
-        let result = self.lease.connection().run(&call).await;
-        std::mem::forget(unfinished);
+        let call = Call::new(origin, &parsed, &params).in_transaction();
+        let result = self.lease.connection().run(&call, &self.progress.sent).await;
+        unfinished.finish();
         if let Err(error) = &result {
-            match error {
-                Error::Query { .. } => {}
-                error if error.breaks_connection() => self.worsen(ABANDONED),
-                _ => self.worsen(FAILED),
-            }
+            self.progress.note(error);
         }
         result
     }
 
-    fn worsen(&self, to: u8) {
-        self.health.fetch_max(to, Relaxed);
-    }
-
     /// The deadline passed before `COMMIT` was sent.
     fn too_late(&self) -> Error {
-        let given_up = self.health.load(Relaxed) == ABANDONED;
-        self.worsen(LATE);
-        if given_up || self.sent.load(Relaxed) {
-            self.shared.no_answer(self.sent.load(Relaxed))
+        let given_up = self.progress.health() == Health::Abandoned;
+        self.progress.worsen(Health::Late);
+        let sent = self.progress.sent.load(Relaxed);
+        if given_up || sent {
+            self.shared.no_answer(sent)
         } else {
             // The closure took its time, and the server was not even asked.
             self.shared.origin.reject(Reason::DeadlineExceeded).into()
@@ -170,7 +168,7 @@ impl Transaction<'_> {
 
     async fn commit(&self, deadline: Option<Deadline>) -> Result<(), Error> {
         let instance = self.shared.origin;
-        if self.health.load(Relaxed) != SOUND {
+        if self.progress.at_the_end_of(self.depth) != Health::Sound {
             // Postgres would answer COMMIT with a silent ROLLBACK.
             self.roll_back().await;
             return Err(Error::RolledBack { instance });
@@ -184,29 +182,31 @@ impl Transaction<'_> {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(cause)) => cause,
             Err(_) => {
-                self.worsen(LATE);
+                self.progress.worsen(Health::Late);
                 return Err(Error::CommitUncertain { instance, cause: None });
             }
         };
         match cause.as_db_error() {
             Some(error) if !is_fatal(error) && !leaves_open(error.code()) => {
-                Err(Error::Database { instance, cause, sent: true })
+                let error = Error::Database { instance, cause: cause.into(), sent: true };
+                self.progress.note(&error);
+                Err(error)
             }
             _ => {
-                self.worsen(ABANDONED);
-                Err(Error::CommitUncertain { instance, cause: Some(cause) })
+                self.progress.worsen(Health::Abandoned);
+                Err(Error::CommitUncertain { instance, cause: Some(cause.into()) })
             }
         }
     }
 
     /// If it does not succeed soon, the connection is discarded, which rolls back as well.
     async fn roll_back(&self) {
-        if self.health.load(Relaxed) == ABANDONED {
+        if self.progress.at_the_end_of(self.depth) >= Health::Abandoned {
             return;
         }
         let rollback = self.lease.connection().client.batch_execute("ROLLBACK");
         if !matches!(timeout(self.shared.recycle_timeout, rollback).await, Ok(Ok(()))) {
-            self.worsen(ABANDONED);
+            self.progress.worsen(Health::Abandoned);
         }
     }
 }
@@ -214,14 +214,6 @@ impl Transaction<'_> {
 /// SQLSTATEs by which the server itself says that it does not know.
 fn leaves_open(state: &SqlState) -> bool {
     *state == SqlState::TRANSACTION_RESOLUTION_UNKNOWN || *state == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
-}
-
-struct Unfinished<'a>(&'a AtomicU8);
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_max(ABANDONED, Relaxed);
-    }
 }
 
 impl fmt::Debug for Transaction<'_> {

@@ -2,7 +2,9 @@
 
 use std::{error::Error, fmt};
 
-use tokio_postgres::Config;
+use tokio_postgres::{Config, config::SslMode};
+
+use crate::tls;
 
 /// Why a configuration cannot be. It never shows the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,10 +26,21 @@ pub enum InvalidConfig {
     Value(&'static str),
     /// Percent-encoded bytes are not UTF-8.
     Encoding,
-    /// This option asks for TLS, which is not offered yet.
+    /// This option asks for TLS, which takes one of the features `tls-ring` and `tls-aws-lc-rs`.
     Tls(&'static str),
+    /// An [`InsertBatch`](crate::InsertBatch) into this table cannot be.
+    Insert {
+        /// The table.
+        table: Box<str>,
+        /// Why.
+        why: Box<str>,
+    },
+    /// The file of `sslrootcert` cannot be used: which, and why.
+    RootCertificates(Box<str>),
     /// The pool would have no connections.
     EmptyPool,
+    /// The pool may have more connections, with its overflow, than any server can have.
+    TooManyConnections(usize),
     /// This timeout is zero, so that nothing could ever be done in time.
     ZeroTimeout(&'static str),
 }
@@ -49,9 +62,15 @@ impl fmt::Display for InvalidConfig {
             }
             Self::Tls(option) => write!(
                 f,
-                "the Postgres URL asks for TLS ({option}), which is not offered yet: no connection is made without it"
+                "the Postgres URL asks for TLS ({option}), which takes the feature tls-ring or tls-aws-lc-rs: \
+                 no connection is made without it"
             ),
+            Self::Insert { table, why } => write!(f, "no rows can be inserted into `{table}` like this: {why}"),
+            Self::RootCertificates(why) => write!(f, "the root certificates of sslrootcert cannot be used: {why}"),
             Self::EmptyPool => f.write_str("a Postgres pool needs at least one connection"),
+            Self::TooManyConnections(most) => {
+                write!(f, "a Postgres pool of {most} connections is more than a server can have (262143)")
+            }
             Self::ZeroTimeout(which) => write!(f, "the Postgres pool's {which} timeout must not be zero"),
         }
     }
@@ -66,8 +85,8 @@ impl fmt::Debug for InvalidConfig {
 
 impl Error for InvalidConfig {}
 
-/// The options that the driver knows.
-const OPTIONS: [&str; 19] = [
+/// The options that the driver knows, and `sslrootcert`.
+const OPTIONS: [&str; 20] = [
     "user",
     "password",
     "dbname",
@@ -75,6 +94,7 @@ const OPTIONS: [&str; 19] = [
     "application_name",
     "sslmode",
     "sslnegotiation",
+    "sslrootcert",
     "host",
     "hostaddr",
     "port",
@@ -89,7 +109,17 @@ const OPTIONS: [&str; 19] = [
     "load_balance_hosts",
 ];
 
-pub(crate) fn read(url: &str) -> Result<Config, InvalidConfig> {
+/// What a URL says.
+pub(crate) struct Read {
+    /// With the mode that holds.
+    pub(crate) driver: Config,
+    /// Whether it asks for nothing that has to do with TLS.
+    pub(crate) is_silent_about_tls: bool,
+    /// The file of root certificates.
+    pub(crate) roots: Option<String>,
+}
+
+pub(crate) fn read(url: &str) -> Result<Read, InvalidConfig> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
     let rest = rest.ok_or(InvalidConfig::Scheme)?;
     // As the driver does it: what stands before the first `@` is user and password.
@@ -100,13 +130,51 @@ pub(crate) fn read(url: &str) -> Result<Config, InvalidConfig> {
     let hosts = tail.split(['/', '?']).next().unwrap_or_default();
     hosts.split(',').try_for_each(check_port)?;
     let options = tail.split_once('?').map_or("", |(_, options)| options);
-    options.split('&').filter(|pair| !pair.is_empty()).try_for_each(check_option)?;
+    let mut ssl = Ssl::default();
+    let mut drivers = Vec::new();
+    for pair in options.split('&').filter(|pair| !pair.is_empty()) {
+        if check_option(pair, &mut ssl)? {
+            drivers.push(pair);
+        }
+    }
 
-    let config: Config = url.parse().map_err(|_| InvalidConfig::Encoding)?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+    let before = url[..url.len() - options.len()].trim_end_matches('?');
+    let separator = if drivers.is_empty() { "" } else { "?" };
+    let for_driver = format!("{before}{separator}{}", drivers.join("&"));
+    let mut driver: Config = for_driver.parse().map_err(|_| InvalidConfig::Encoding)?;
+    if driver.get_hosts().is_empty() && driver.get_hostaddrs().is_empty() {
         return Err(InvalidConfig::NoHost);
     }
-    Ok(config)
+    driver.ssl_mode(ssl.mode()?);
+    let is_silent_about_tls = ssl.said.is_none() && ssl.asked_by.is_none();
+    Ok(Read { driver, is_silent_about_tls, roots: ssl.roots })
+}
+
+/// What the options say of TLS.
+#[derive(Default)]
+struct Ssl {
+    said: Option<SslMode>,
+    /// The option that cannot be had without TLS.
+    asked_by: Option<&'static str>,
+    roots: Option<String>,
+}
+
+impl Ssl {
+    /// Nothing said is no TLS, with the features as without them: these add up over a whole program, and one that a
+    /// stranger turned on must not change whom a connection trusts.
+    fn mode(&self) -> Result<SslMode, InvalidConfig> {
+        let asked_by = self.asked_by.or(self.roots.as_ref().map(|_| "sslrootcert"));
+        match (self.said, asked_by) {
+            (Some(SslMode::Disable | SslMode::Prefer), Some(option)) if self.asked_by.is_some() => {
+                Err(InvalidConfig::Value(option))
+            }
+            (Some(SslMode::Disable), _) | (None, None) => Ok(SslMode::Disable),
+            (Some(SslMode::Prefer), None) if !tls::OFFERED => Ok(SslMode::Disable),
+            (_, asked_by) if !tls::OFFERED => Err(InvalidConfig::Tls(asked_by.unwrap_or("sslmode"))),
+            (Some(SslMode::Prefer), _) => Ok(SslMode::Prefer),
+            _ => Ok(SslMode::Require),
+        }
+    }
 }
 
 fn check_port(host: &str) -> Result<(), InvalidConfig> {
@@ -121,20 +189,38 @@ fn check_port(host: &str) -> Result<(), InvalidConfig> {
     }
 }
 
-fn check_option(pair: &str) -> Result<(), InvalidConfig> {
+/// Whether the option is one for the driver.
+fn check_option(pair: &str, ssl: &mut Ssl) -> Result<bool, InvalidConfig> {
     let (name, value) = pair.split_once('=').ok_or(InvalidConfig::NoValue)?;
     let Some(name) = OPTIONS.into_iter().find(|known| *known == name) else {
         return Err(InvalidConfig::UnknownOption(name.chars().take(40).collect()));
     };
+    // Alone, so that it is known whose value is wrong without reading the driver's message.
+    let alone = |name: &'static str, as_name: &str| {
+        let url = format!("postgres://host?{as_name}={value}");
+        url.parse::<Config>().map_err(|_| InvalidConfig::Value(name))
+    };
     match (name, value) {
-        ("sslmode", "require" | "verify-ca" | "verify-full") => return Err(InvalidConfig::Tls("sslmode")),
-        ("sslnegotiation", "direct") => return Err(InvalidConfig::Tls("sslnegotiation")),
-        ("channel_binding", "require") => return Err(InvalidConfig::Tls("channel_binding")),
+        ("sslmode", mode) => {
+            ssl.said = Some(match mode {
+                "disable" => SslMode::Disable,
+                "prefer" => SslMode::Prefer,
+                // What is spoken to is always verified in full.
+                "require" | "verify-ca" | "verify-full" => SslMode::Require,
+                _ => return Err(InvalidConfig::Value("sslmode")),
+            });
+            return Ok(false);
+        }
+        ("sslrootcert", _) => {
+            // An option whose value the driver decodes and keeps as it is.
+            let decoded = alone(name, "application_name")?;
+            ssl.roots = decoded.get_application_name().map(str::to_owned);
+            return Ok(false);
+        }
+        ("sslnegotiation", "direct") | ("channel_binding", "require") => ssl.asked_by = Some(name),
         _ => {}
     }
-    // Alone, so that it is known whose value is wrong without reading the driver's message.
-    let alone: Result<Config, _> = format!("postgres://host?{name}={value}").parse();
-    alone.map(drop).map_err(|_| InvalidConfig::Value(name))
+    alone(name, name).map(|_| true)
 }
 
 #[cfg(test)]
@@ -151,7 +237,7 @@ mod tests {
             "postgres://host/db?sslmode=prefer",
             "postgres://host/db?load_balance_hosts=random",
         ] {
-            assert!(read(url).is_ok(), "{url}: {:?}", read(url));
+            assert!(read(url).is_ok(), "{url}: {:?}", read(url).err());
         }
     }
 
@@ -173,11 +259,59 @@ mod tests {
             ("postgres://h/db?connect_timeout=soon", InvalidConfig::Value("connect_timeout")),
             ("postgres://h/db?sslmode=maybe", InvalidConfig::Value("sslmode")),
             ("postgres://h/%ff", InvalidConfig::Encoding),
-            ("postgres://h/db?sslmode=require", InvalidConfig::Tls("sslmode")),
-            ("postgres://h/db?sslmode=verify-full", InvalidConfig::Tls("sslmode")),
-            ("postgres://h/db?channel_binding=require", InvalidConfig::Tls("channel_binding")),
+            (
+                "postgres://h/db?sslmode=disable&channel_binding=require",
+                InvalidConfig::Value("channel_binding"),
+            ),
+            ("postgres://h/db?sslnegotiation=direct&sslmode=prefer", InvalidConfig::Value("sslnegotiation")),
+            ("postgres://h/db?sslrootcert=%ff", InvalidConfig::Value("sslrootcert")),
         ] {
             assert_eq!(read(url).err(), Some(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn tls_is_spoken_where_it_is_asked_for() {
+        use SslMode::{Disable, Prefer, Require};
+        for (options, offered, without) in [
+            ("", Disable, Ok(Disable)),
+            ("?connect_timeout=3", Disable, Ok(Disable)),
+            ("?sslmode=disable", Disable, Ok(Disable)),
+            ("?sslmode=disable&sslrootcert=/ca", Disable, Ok(Disable)),
+            ("?sslmode=prefer", Prefer, Ok(Disable)),
+            ("?sslmode=prefer&sslrootcert=/ca", Prefer, Err(InvalidConfig::Tls("sslrootcert"))),
+            ("?sslmode=require", Require, Err(InvalidConfig::Tls("sslmode"))),
+            ("?sslmode=verify-ca", Require, Err(InvalidConfig::Tls("sslmode"))),
+            ("?user=u&sslmode=verify-full", Require, Err(InvalidConfig::Tls("sslmode"))),
+            ("?sslrootcert=%2Fa%20b", Require, Err(InvalidConfig::Tls("sslrootcert"))),
+            ("?sslnegotiation=direct", Require, Err(InvalidConfig::Tls("sslnegotiation"))),
+            ("?channel_binding=require", Require, Err(InvalidConfig::Tls("channel_binding"))),
+        ] {
+            let expected = if tls::OFFERED { Ok(offered) } else { without };
+            let found = read(&format!("postgres://h/db{options}"));
+            assert_eq!(found.map(|read| read.driver.get_ssl_mode()), expected, "{options}");
+        }
+        assert!(read("postgres://h").unwrap().is_silent_about_tls);
+        assert!(!read("postgres://h?sslmode=disable").unwrap().is_silent_about_tls);
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_rest_as_it_is() {
+        for url in [
+            "postgres://u:p%3Fx@h/db?user=v&sslmode=disable&application_name=x",
+            "postgres://u:p?x@h/db?sslmode=disable&user=v&application_name=x&",
+        ] {
+            let driver = read(url).unwrap().driver;
+            assert_eq!((driver.get_user(), driver.get_password()), (Some("v"), Some(&b"p?x"[..])), "{url}");
+            assert_eq!(
+                (driver.get_dbname(), driver.get_application_name()),
+                (Some("db"), Some("x")),
+                "{url}"
+            );
+        }
+        if tls::OFFERED {
+            let read = read("postgres://h?sslrootcert=%2Fetc%2Fmy%20ca.pem").unwrap();
+            assert_eq!(read.roots.as_deref(), Some("/etc/my ca.pem"));
         }
     }
 
@@ -194,9 +328,10 @@ mod tests {
             "postgres://u:hunter2@h/%ff",
             "postgres://u:hunter2@h/db?password=hunter2&keepalives=hunter2",
             "postgres://u:hunter2@/db",
-            "postgres://u:hunter2@h/db?sslmode=require",
+            "postgres://u:hunter2@h/db?sslmode=hunter2",
+            "postgres://u:hunter2@h/db?sslmode=prefer&sslnegotiation=direct",
         ] {
-            let error = read(url).expect_err(url);
+            let error = read(url).err().expect(url);
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains("hunter2"), "{shown}");
             assert!(!error.to_string().contains('\n'));

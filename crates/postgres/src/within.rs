@@ -24,6 +24,8 @@ pub(crate) fn earlier(deadline: Option<Deadline>) -> Option<Deadline> {
 }
 
 /// Runs a future until the deadline, or until an earlier one under which it is polled.
+///
+/// Pin a large one where it is made, and give the pin: each move of one copies some kilobytes.
 pub(crate) async fn within<F: Future>(mut deadline: Option<Deadline>, future: F) -> Result<F::Output, Late> {
     let mut future = pin!(future);
     let mut alarm = pin!(None::<Sleep>);

@@ -17,10 +17,10 @@ async fn prepared(db: &Postgres) -> i64 {
 }
 
 #[tokio::test]
-async fn regression_33_a_thousand_statements_leave_no_more_than_the_cap() {
+async fn regression_33_five_thousand_statements_leave_no_more_than_the_cap() {
     let test = TestDatabase::new().await;
     let db = postgres(&test.url(), 1);
-    for n in 0..1_000 {
+    for n in 0..5_000 {
         db.query(Query::new(format!("select {n}"))).await.unwrap();
     }
     assert_eq!(prepared(&db).await, 256);
@@ -66,14 +66,17 @@ async fn regression_33_ddl_under_a_cached_statement_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn regression_33_statements_that_were_deallocated_are_prepared_anew() {
+async fn regression_33_statements_that_were_discarded_are_prepared_anew() {
     let test = TestDatabase::new().await;
     let db = postgres(&test.url(), 1);
     let select = Query::new("select 1");
     db.query(select.clone()).await.unwrap();
     // As a proxy between us and the server may do it. Our own text is refused for what it would do to others.
-    let refused = db.query(Query::new("deallocate all")).await.unwrap_err();
-    assert!(refused.to_string().contains("DEALLOCATE"), "{refused}");
+    for (text, keyword) in [("discard all", "DISCARD"), ("deallocate all", "DEALLOCATE")] {
+        let refused = db.query(Query::new(text)).await.unwrap_err();
+        assert!(refused.to_string().contains(keyword), "{refused}");
+    }
+    // What DISCARD ALL does to statements.
     db.query(Query::new("do $$ begin execute 'deallocate all'; end $$")).await.unwrap();
     db.query(select).await.unwrap();
 }

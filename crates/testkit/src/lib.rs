@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "allocations")]
 mod alloc;
 mod background;
 mod launch;
+mod pgbouncer;
 mod ports;
 mod postgres;
 pub mod probe;
@@ -12,7 +14,9 @@ mod redis;
 mod upstream;
 mod workspace;
 
+#[cfg(feature = "allocations")]
 pub use self::alloc::{Counted, allocations};
+pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::{PostgresServer, TestDatabase};
 pub use self::proxy::{Fault, FaultProxy, Target};
 pub use self::redis::{RedisCluster, RedisServer};

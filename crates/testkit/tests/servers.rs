@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_testkit::{PostgresServer, RedisServer, TestDatabase};
+use buttress_testkit::{PgBouncer, PostgresServer, RedisServer, TestDatabase};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::{Client, Config, NoTls};
@@ -200,4 +200,35 @@ async fn a_dropped_redis_leaves_nothing_even_when_paused() {
     drop(server);
     assert!(!dir.exists());
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test]
+async fn a_server_takes_settings_and_files_of_the_tests_own() {
+    let access = "local all all trust\nhost all all 127.0.0.1/32 reject\n";
+    let server = PostgresServer::start_with(&["work_mem=7MB"], &[("pg_hba.conf", access)]).await;
+    let client = connect(&server.config()).await;
+    let row = client.query_one("SELECT current_setting('work_mem')", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "7MB");
+    let over_tcp: Config = server.url().parse().unwrap();
+    let error = over_tcp.connect(NoTls).await.err().expect("it is rejected");
+    assert_eq!(error.code().unwrap().code(), "28000");
+}
+
+#[tokio::test]
+async fn a_pooler_gives_transactions_one_connection_and_leaves_nothing() {
+    let database = TestDatabase::new().await;
+    let bouncer = PgBouncer::start(database.addr(), 1).await;
+    let config: Config = bouncer.url_of(database.name()).parse().unwrap();
+    let (a, b) = (connect(&config).await, connect(&config).await);
+    let pid = async |client: &Client| -> i32 {
+        client.query_typed("SELECT pg_backend_pid()", &[]).await.unwrap()[0].get(0)
+    };
+    assert_eq!(pid(&a).await, pid(&b).await);
+    a.batch_execute("BEGIN").await.unwrap();
+    let waits = tokio::time::timeout(Duration::from_millis(200), pid(&b)).await;
+    assert!(waits.is_err(), "the only connection is taken");
+    a.batch_execute("COMMIT").await.unwrap();
+    pid(&b).await;
+    drop(bouncer);
+    assert!(TcpStream::connect(("127.0.0.1", config.get_ports()[0])).await.is_err());
 }

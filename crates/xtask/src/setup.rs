@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::postgres;
@@ -12,17 +13,19 @@ use crate::process::{Failure, find, run};
 enum Need {
     Redis,
     Postgres,
+    PgBouncer,
     Setpriv,
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Redis, Self::Postgres, Self::Setpriv];
+    const ALL: [Self; 4] = [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Setpriv];
 
     /// Debian's package that brings it.
     fn package(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
             Self::Postgres => "postgresql",
+            Self::PgBouncer => "pgbouncer",
             Self::Setpriv => "util-linux",
         }
     }
@@ -31,6 +34,8 @@ impl Need {
         match self {
             Self::Redis => find("redis-server").is_some(),
             Self::Postgres => postgres::is_installed(),
+            // Debian puts it where only root looks.
+            Self::PgBouncer => find("pgbouncer").is_some() || Path::new("/usr/sbin/pgbouncer").is_file(),
             Self::Setpriv => find("setpriv").is_some(),
         }
     }

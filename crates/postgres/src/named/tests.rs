@@ -54,6 +54,7 @@ fn a_slice_is_told_from_a_parameter() {
         "a[:n]",
         "a[m:n]",
         "a[m :n]",
+        "a[1.:n]",
         "a[f(x):n]",
         "b[a[1]:n]",
         "a [1:n]",

@@ -3,8 +3,12 @@
 
 #[cfg(feature = "cache")]
 pub(crate) mod answers;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+pub(crate) mod certificates;
 #[cfg(feature = "cache")]
 pub(crate) mod listening;
+
+pub(crate) mod notify;
 
 use std::time::Duration;
 

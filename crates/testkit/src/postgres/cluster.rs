@@ -1,9 +1,9 @@
 //! A cluster on disk: made by `initdb` once, copied ever after.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
-use std::os::unix::fs::chown;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,10 +82,23 @@ impl Installation {
         Ok(format!("template-1-{version}-{owner}"))
     }
 
-    /// Gives `dir` to the user that the server runs as.
-    pub(super) fn hand_over(&self, dir: &Path) -> io::Result<()> {
+    /// Puts a file into a cluster, for the server's eyes only, without which it takes no private key.
+    pub(super) fn add_file(&self, path: &Path, content: &str) -> io::Result<()> {
+        // There may be one of this name, which keeps its mode.
+        let _ = fs::remove_file(path);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?
+            .write_all(content.as_bytes())?;
+        self.hand_over(path)
+    }
+
+    /// Gives `path` to the user that the server runs as.
+    pub(super) fn hand_over(&self, path: &Path) -> io::Result<()> {
         match &self.account {
-            Some(account) => chown(dir, Some(account.uid), Some(account.gid)),
+            Some(account) => chown(path, Some(account.uid), Some(account.gid)),
             None => Ok(()),
         }
     }

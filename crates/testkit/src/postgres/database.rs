@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::server::PostgresServer;
+use super::server::{Extras, PostgresServer};
 use crate::background;
 
 /// The shared server. It stands in a static, which nobody drops: it ends with the process.
@@ -88,7 +88,7 @@ impl Drop for TestDatabase {
 
 impl Shared {
     async fn start() -> io::Result<Self> {
-        let server = PostgresServer::start_here().await?;
+        let server = PostgresServer::start_here(Extras::default()).await?;
         let creator = connect(&server.config()).await?;
         let remover = connect(&server.config()).await?;
         Ok(Self { server, creator, remover })

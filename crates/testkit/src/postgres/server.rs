@@ -40,6 +40,13 @@ pub struct PostgresServer {
     inner: Arc<Inner>,
 }
 
+/// What a server has beside what all have.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    settings: Vec<String>,
+    files: Vec<(String, String)>,
+}
+
 #[derive(Debug)]
 struct Inner {
     launch: Launch,
@@ -62,11 +69,24 @@ impl PostgresServer {
     /// `NotFound` when `postgres`, `initdb` or `setpriv` is missing: the message names the command to run.
     /// Otherwise the message ends with the server's log.
     pub async fn try_start() -> io::Result<Self> {
-        background::run(Self::start_here()).await
+        background::run(Self::start_here(Extras::default())).await
+    }
+
+    /// Starts a server with settings (`ssl=on`) beside its own, and with files in its data folder, which it alone can
+    /// read: certificates, or another `pg_hba.conf`, which must let `postgres` in by the unix socket.
+    ///
+    /// # Panics
+    /// When it cannot be started; see [`try_start`](Self::try_start).
+    pub async fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
+        let extras = Extras {
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            files: files.iter().map(|&(name, content)| (name.to_owned(), content.to_owned())).collect(),
+        };
+        background::run(Self::start_here(extras)).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// [`try_start`](Self::try_start) for callers that are on the background thread already.
-    pub(super) async fn start_here() -> io::Result<Self> {
+    pub(super) async fn start_here(extras: Extras) -> io::Result<Self> {
         let installation = Installation::find()?;
         let port = Port::reserve()?;
         let dir = workspace::server_dir("postgres-")?;
@@ -76,14 +96,21 @@ impl PostgresServer {
         let launch = Launch {
             setpriv: installation.setpriv.clone(),
             program: installation.postgres.clone(),
-            args: arguments(port.number(), &data, &dir),
+            args: arguments(port.number(), &data, &dir, &extras.settings),
             dir,
             account: installation.account.clone(),
             // The immediate shutdown: the postmaster takes its backends with it.
             last_signal: Signal::SIGQUIT,
         };
         let server = Self { inner: Arc::new(Inner { launch, port, child: Mutex::new(None) }) };
-        tokio::task::spawn_blocking(move || installation.create_cluster(&data)).await??;
+        let create = move || {
+            installation.create_cluster(&data)?;
+            extras
+                .files
+                .iter()
+                .try_for_each(|(name, content)| installation.add_file(&data.join(name), content))
+        };
+        tokio::task::spawn_blocking(create).await??;
         server.inner.run().await?;
         Ok(server)
     }
@@ -230,16 +257,16 @@ impl Drop for Inner {
     }
 }
 
-fn arguments(port: u16, data: &Path, socket_dir: &Path) -> Vec<OsString> {
+fn arguments(port: u16, data: &Path, socket_dir: &Path, extra: &[String]) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["-D".into(), data.into(), "-k".into(), socket_dir.into()];
     args.extend(["-p".into(), port.to_string().into()]);
-    for setting in SETTINGS {
+    for setting in SETTINGS.into_iter().chain(extra.iter().map(String::as_str)) {
         args.extend(["-c".into(), setting.into()]);
     }
     args
 }
 
-async fn answers(config: &Config) -> Result<(), tokio_postgres::Error> {
+pub(crate) async fn answers(config: &Config) -> Result<(), tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     client.simple_query("SELECT 1").await.map(drop)

@@ -23,6 +23,15 @@ impl Table {
         Self { schema: schema.into(), name: name.into() }
     }
 
+    /// As it is written in SQL.
+    pub(crate) fn quoted(&self) -> String {
+        let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        format!("{}.{}", quote(&self.schema), quote(&self.name))
+    }
+}
+
+#[cfg(feature = "cache")]
+impl Table {
     pub(crate) fn schema(&self) -> &str {
         &self.schema
     }
@@ -35,12 +44,6 @@ impl Table {
     pub(crate) fn is(&self, told: &str) -> bool {
         let name = told.strip_prefix(self.schema()).and_then(|rest| rest.strip_prefix('.'));
         name == Some(self.name())
-    }
-
-    /// As it is written in SQL.
-    pub(crate) fn quoted(&self) -> String {
-        let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 }
 
@@ -78,6 +81,7 @@ impl fmt::Debug for Table {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "cache")]
     #[test]
     fn what_the_trigger_says_meets_what_the_program_says() {
         for (table, told) in [

@@ -1,0 +1,116 @@
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use deadpool::managed::{Pool, WeakPool};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{PostgresConfig, connector::Connector};
+
+/// Closes connections that have been idle too long or grew too old, from a background task.
+///
+/// The task ends with this, or when the pool is closed; until then it does not keep the pool alive. If its runtime ends,
+/// the next caller starts it again.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    /// None: there is nothing to do.
+    every: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    running: Arc<AtomicBool>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+/// As bb8 and HikariCP do.
+const SELDOM: Duration = Duration::from_secs(30);
+const OFTEN: Duration = Duration::from_millis(5);
+
+impl Reaper {
+    pub(crate) fn new(config: &PostgresConfig) -> Self {
+        let knobs = &config.knobs;
+        let shortest = knobs.idle_timeout.into_iter().chain(knobs.max_lifetime).min();
+        let overflow = (knobs.max_overflow > 0).then_some(SELDOM);
+        let every = shortest.map(|limit| (limit / 4).clamp(OFTEN, SELDOM)).or(overflow);
+        Self { every, idle_timeout: knobs.idle_timeout, running: Arc::default(), task: Mutex::default() }
+    }
+
+    /// Starts, unless it runs already. Outside of a runtime it does nothing.
+    pub(crate) fn start(&self, pool: &Pool<Connector>) {
+        // Where it runs, a call pays for this reading alone.
+        if self.running.load(Relaxed) || pool.is_closed() {
+            return;
+        }
+        let (Some(every), Ok(runtime)) = (self.every, Handle::try_current()) else { return };
+        if self.running.swap(true, Relaxed) {
+            return;
+        }
+        let running = Running(Arc::clone(&self.running));
+        let (pool, idle_timeout) = (pool.weak(), self.idle_timeout);
+        let task = runtime.spawn(async move {
+            reap(pool, every, idle_timeout).await;
+            drop(running);
+        });
+        self.set(Some(task.abort_handle()));
+    }
+
+    pub(crate) fn stop(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, task: Option<AbortHandle>) {
+        let mut slot = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *slot, task) {
+            before.abort();
+        }
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+async fn reap(pool: WeakPool<Connector>, every: Duration, idle_timeout: Option<Duration>) {
+    loop {
+        sleep(every).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if pool.is_closed() {
+            return;
+        }
+        sweep(&pool, idle_timeout);
+    }
+}
+
+fn sweep(pool: &Pool<Connector>, idle_timeout: Option<Duration>) {
+    let now = Instant::now();
+    let mut expired = 0;
+    let swept = pool.retain(|connection, metrics| {
+        let (age, uses) = (&connection.age, metrics.recycle_count);
+        if age.is_over(|| now) || idle_timeout.is_some_and(|limit| age.idle(uses, now) >= limit) {
+            expired += 1;
+            return false;
+        }
+        // Nobody would ever come to see that, where the others suffice.
+        !connection.client.is_closed()
+    });
+    let connector = pool.manager();
+    connector.expired.fetch_add(expired, Relaxed);
+    drop(swept);
+    connector.overflow.trim(pool);
+}
