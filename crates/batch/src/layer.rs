@@ -125,6 +125,8 @@ impl<Req, Res, E> BatchLayer<Req, Res, E> {
     /// assert_eq!(squares.call(7).await?, 49);
     /// # Ok(()) }
     /// ```
+    ///
+    /// One that captures something is written `move |requests| { let db = db.clone(); async move { .. } }`.
     pub fn function<F, T>(&self, function: F) -> Batch<Req, Res, E>
     where
         F: Fn(Vec<Req>) -> T + Clone + Send + 'static,

@@ -3,6 +3,7 @@
 /// The condition's name, or that of its class.
 pub(crate) fn condition(sqlstate: &str) -> &'static str {
     match sqlstate {
+        "42P10" => "invalid column reference",
         "22001" => "string data right truncation",
         "22003" => "numeric value out of range",
         "22004" => "null value not allowed",

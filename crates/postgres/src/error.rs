@@ -104,7 +104,8 @@ pub enum ConnectError {
 }
 
 impl Error {
-    /// Whether the statement may have been carried out. Where it is `false`, repeating it cannot do anything twice.
+    /// Whether the statement may have been carried out. Where it is `false`, repeating it cannot do anything twice. It is `true`
+    /// also where the server had begun, and undid it: a constraint's violation, say.
     #[must_use]
     pub fn sent(&self) -> bool {
         match self {

@@ -9,7 +9,7 @@ use std::fmt;
 use tokio::time::timeout;
 
 use crate::{
-    Error, Postgres, QueryError, SlowQuery,
+    Error, Postgres, Query, QueryError, SlowQuery,
     connection::Connection,
     lexer::{Lexer, Token},
     named::parse,
@@ -37,6 +37,12 @@ impl<'a> From<&'a str> for Explained<'a> {
 impl<'a> From<&'a String> for Explained<'a> {
     fn from(text: &'a String) -> Self {
         Self(What::Text(text))
+    }
+}
+
+impl<'a> From<&'a Query> for Explained<'a> {
+    fn from(query: &'a Query) -> Self {
+        Self(What::Text(query.text()))
     }
 }
 
@@ -160,7 +166,7 @@ fn single(sql: &str) -> Result<&str, QueryError> {
             Ok(&sql[..end])
         }
         _ => Err(QueryError::NotExplained(
-            "only SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES and WITH have a plan",
+            "only SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, TABLE and WITH have a plan",
         )),
     }
 }

@@ -200,13 +200,13 @@ impl<T: Send + Sync + 'static> InsertBatch<T> {
     }
 
     fn way(&self, rows: usize, known: &Known) -> Result<Way<'_>, QueryError> {
-        if rows == 1 {
-            return Ok(Way::Single);
-        }
-        match (&self.plan.copy, known.array) {
+        let copy = self.plan.copy.as_ref().filter(|_| self.plan.copy_above < usize::MAX);
+        match (copy, known.array) {
+            // One row could be sent: but what fails as soon as there are two must not wait for load to show.
+            (None, Some(at)) => Err(QueryError::ArrayColumn(self.plan.columns[at].name.clone())),
+            _ if rows == 1 => Ok(Way::Single),
             (Some(copy), array) if array.is_some() || rows > self.plan.copy_above => Ok(Way::Copy(copy)),
-            (_, None) => Ok(Way::Arrays),
-            (_, Some(at)) => Err(QueryError::ArrayColumn(self.plan.columns[at].name.clone())),
+            _ => Ok(Way::Arrays),
         }
     }
 

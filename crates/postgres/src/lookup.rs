@@ -47,7 +47,8 @@ where
     ///
     /// # Errors
     /// Of a key: [`Error::TooMany`] if it has several rows where there may be one, [`Error::Decode`] if a row cannot be read.
-    /// Of the whole: see [`Error`].
+    /// Of the whole: [`Error::Decode`] if a row's key is `NULL`; [`QueryError::NotAsked`] if it is none of the keys; else see
+    /// [`Error`].
     ///
     /// # Cancellation
     /// Dropped unfinished, the query is cancelled on the server, and its connection is discarded.
@@ -99,6 +100,10 @@ impl<'a, K: Eq + Hash> Places<'a, K> {
 }
 
 /// What a key's answer may be: `Option<R>` or `Vec<R>`, of an `R` that is read from a row.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key's answer",
+    note = "an answer is `Option<R>` for at most one row, or `Vec<R>`, where `R: FromRow` (a `Row` is one)"
+)]
 pub trait Found: sealed::Sealed + Default + Send + 'static {
     /// Adds a row of the key's.
     ///

@@ -45,7 +45,7 @@ impl Drop for Waiting<'_> {
 /// Gauges: `connections`, `connections_idle`, `connections_max` (with the overflow; 0 when closed), `overflow` (those
 /// beyond the pool's size) and `waiting` (callers in the queue, or who are making a connection).
 ///
-/// Counters: `queries`, `transactions`, `transactions_retried` (runs of a closure after its first), `cancelled`
+/// Counters: `queries` (statements that were right and in time, each of a pipeline's and a transaction's too), `transactions`, `transactions_retried` (runs of a closure after its first), `cancelled`
 /// (statements or transactions left unfinished), `discarded`
 /// (connections that were not handed on, with the cancelled ones), `created`, `expired` (connections closed because they
 /// were idle or old), `slow_queries`, `waited` (callers for whom no place was free at once), `waited_micros` (for how long, all of them

@@ -101,7 +101,7 @@ impl fmt::Display for QueryError {
             }
             Self::SessionState(keyword) => write!(
                 f,
-                "{keyword} would change the session for others: use what ends with a `transaction()`, such as SET \
+                "{keyword} would change the session for others: LISTEN is what a `Listener` does; for others use what ends with a `transaction()`, such as SET \
                  LOCAL or a cursor without HOLD, or the URL's `options`"
             ),
             Self::Channel { name, bytes } => write!(
@@ -114,8 +114,8 @@ impl fmt::Display for QueryError {
             }
             Self::ArrayColumn(column) => write!(
                 f,
-                "the column `{column}` is an array or composite: several rows with such a column are only inserted where none comes back \
-                 and no conflict is settled"
+                "the column `{column}` is an array or composite: such rows are sent by COPY alone, which settles no conflict and \
+                 brings nothing back; send them by `pipelined` instead"
             ),
             Self::NotAsked(column) => {
                 write!(f, "a row came back whose `{column}` is none of the keys that were asked for")

@@ -46,7 +46,7 @@ fn holds_no_value(said: &DbError) -> bool {
         Some("23" | "44") => true,
         Some("21" | "25" | "40" | "53" | "57") => true,
         _ => {
-            *state == SqlState::LOCK_NOT_AVAILABLE
+            [SqlState::LOCK_NOT_AVAILABLE, SqlState::INVALID_COLUMN_REFERENCE].contains(state)
                 || is_changed_plan(said)
                 || (*state == SqlState::INSUFFICIENT_PRIVILEGE
                     && matches!(said.routine(), Some("aclcheck_error" | "ExecWithCheckOptions")))

@@ -2,22 +2,13 @@
 
 mod support;
 
-use std::{
-    fmt::{Debug, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use buttress_core::Deadline;
 use buttress_postgres::{Error, Postgres, PostgresConfig, Query, QueryError, SlowQuery};
 use buttress_testkit::TestDatabase;
 use support::{backend, figure, postgres, spy, until_backends};
 use tokio::time::{Instant, timeout};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
 
 fn slow_after(url: &str, threshold: Duration) -> Postgres {
     let config = PostgresConfig::from_url(url).unwrap().with_name("slow-db").with_pool_size(1);
@@ -89,61 +80,6 @@ async fn the_wait_for_a_connection_is_not_slowness() {
     assert!(rows.is_ok());
     assert_eq!(figure(&db, "slow_queries"), 0.0);
     assert!(figure(&db, "waited_micros") > threshold.as_micros() as f64);
-}
-
-/// Keeps what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "buttress_postgres::slow_query"
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        struct Line(String);
-        impl Visit for Line {
-            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-                write!(self.0, "{field}={value:?};").unwrap();
-            }
-        }
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-#[tokio::test]
-async fn the_log_is_told_without_values_and_is_not_flooded() {
-    let test = TestDatabase::new().await;
-    let log = Log::default();
-    let _logged = tracing::subscriber::set_default(log.clone());
-    let db = slow_after(&test.url(), Duration::ZERO);
-    let start = Instant::now();
-    for _ in 0..200 {
-        let secret = Query::new("select :secret::text, 'hunter2'").bind("secret", "hunter3");
-        db.query(secret).await.unwrap();
-    }
-    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap();
-    let lines = log.0.lock().unwrap().clone();
-    assert!(lines.len() >= 10 && lines.len() <= 11 + seconds, "{}", lines.len());
-    assert_eq!(figure(&db, "slow_queries"), 200.0);
-    for part in [
-        "instance=\"slow-db\"",
-        "text=\"select :secret::text, ?\"",
-        "duration=",
-        "rows=1",
-        "ending=\"finished\"",
-    ] {
-        assert!(lines[0].contains(part), "{}", lines[0]);
-    }
-    assert!(!lines.concat().contains("hunter"));
 }
 
 async fn shop(url: &str) -> Postgres {

@@ -32,8 +32,8 @@ impl<T: Send + Sync + 'static> InsertBatchBuilder<T> {
         }
     }
 
-    /// Writes this column. Its value must have a Rust type that the driver takes for the column's; `Option::None` is `NULL`.
-    /// Columns that are not named here get their defaults.
+    /// Writes this column, from a field: `|event: &Event| &event.kind`. Its value must have a Rust type that the driver takes for
+    /// the column's; `Option::None` is `NULL`. Columns that are not named here get their defaults.
     pub fn column<V: ToSql>(
         mut self,
         name: impl Into<Box<str>>,
@@ -43,10 +43,22 @@ impl<T: Send + Sync + 'static> InsertBatchBuilder<T> {
         self
     }
 
+    /// Writes this column, from a value that is computed.
+    pub fn column_with<V: ToSql>(
+        mut self,
+        name: impl Into<Box<str>>,
+        value: impl Fn(&T) -> V + Send + Sync + 'static,
+    ) -> Self {
+        self.columns.push(Column::computed(name.into(), value));
+        self
+    }
+
     /// Leaves out rows whose key is there already (`ON CONFLICT (key) DO NOTHING`);
     /// [`Inserted::is_skipped`](crate::Inserted::is_skipped) tells which. Of several rows of a batch with equal keys the first is written.
     ///
     /// The columns of the key are those of a unique index, must be among those that are written, and must not be null.
+    ///
+    /// Behind a retry, "it was there" may mean that an earlier attempt of the same call has written it.
     pub fn skip_on_conflict<N: Into<Box<str>>>(mut self, key: impl IntoIterator<Item = N>) -> Self {
         self.on_conflict = OnConflict::Skip { key: names(key) };
         self
@@ -73,7 +85,7 @@ impl<T: Send + Sync + 'static> InsertBatchBuilder<T> {
     }
 
     /// Batches of more rows are sent by `COPY`, where there is no conflict to settle and nothing comes back: 1,000 by
-    /// default. `usize::MAX`: never, for a view or a table with row-level security, say, which refuse it, or a table with
+    /// default, and such with a column that is an array or composite always. `usize::MAX`: never, for a view or a table with row-level security, say, which refuse it, or a table with
     /// rules, which `COPY` does not look at.
     pub fn copy_above(mut self, rows: usize) -> Self {
         self.copy_above = rows;

@@ -21,12 +21,16 @@ impl<T> Column<T> {
         name: Box<str>,
         value: impl for<'a> Fn(&'a T) -> &'a V + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            name,
-            accepts: V::accepts,
-            rust_type: std::any::type_name::<V>(),
-            write: Arc::new(move |row, ty, out| value(row).to_sql(ty, out)),
-        }
+        let write = Arc::new(move |row: &T, ty: &Type, out: &mut BytesMut| value(row).to_sql(ty, out));
+        Self { name, accepts: V::accepts, rust_type: std::any::type_name::<V>(), write }
+    }
+
+    pub(crate) fn computed<V: ToSql>(
+        name: Box<str>,
+        value: impl Fn(&T) -> V + Send + Sync + 'static,
+    ) -> Self {
+        let write = Arc::new(move |row: &T, ty: &Type, out: &mut BytesMut| value(row).to_sql(ty, out));
+        Self { name, accepts: V::accepts, rust_type: std::any::type_name::<V>(), write }
     }
 
     /// # Errors

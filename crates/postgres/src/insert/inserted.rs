@@ -22,7 +22,7 @@ impl Inserted {
         self.skipped
     }
 
-    /// What [`returning`](crate::InsertBatchBuilder::returning) asked for. None if it was skipped.
+    /// What [`returning`](crate::InsertBatchBuilder::returning) asked for. None if it was skipped, or nothing was asked for.
     #[must_use]
     pub fn row(&self) -> Option<&Row> {
         self.row.as_ref()
