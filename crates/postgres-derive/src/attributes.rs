@@ -43,15 +43,15 @@ impl Source {
 
 /// Where the trait is to be found: `::buttress_postgres`, unless the struct says otherwise.
 pub(crate) fn home(attributes: &[Attribute]) -> Result<Path, Error> {
-    let mut home = parse_quote!(::buttress_postgres);
+    let mut said = None;
     each(attributes, |meta| {
         if !meta.path.is_ident("crate") {
             return Err(meta.error("a struct has `crate = \"..\"`, the path of buttress-postgres"));
         }
-        home = meta.value()?.parse::<LitStr>()?.parse()?;
-        Ok(())
+        let twice = said.replace(meta.value()?.parse::<LitStr>()?.parse()?).is_some();
+        if twice { Err(meta.error("it is given twice")) } else { Ok(()) }
     })?;
-    Ok(home)
+    Ok(said.unwrap_or_else(|| parse_quote!(::buttress_postgres)))
 }
 
 /// Calls it for each of what stands in the `#[row(..)]`s.

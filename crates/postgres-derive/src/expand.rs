@@ -62,10 +62,11 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let (parameters, _, conditions) = generics.split_for_impl();
     let (_, arguments, _) = input.generics.split_for_impl();
     let name = &input.ident;
+    // A parameter cannot have the name of a static that is in scope: hence one that nobody gives.
     Ok(quote! {
         #[automatically_derived]
         impl #parameters #home::FromRow for #name #arguments #conditions {
-            fn from_row(row: &#home::Row) -> ::core::result::Result<Self, #home::Error> {
+            fn from_row(__row: &#home::Row) -> ::core::result::Result<Self, #home::Error> {
                 ::core::result::Result::Ok(#value)
             }
         }
@@ -81,16 +82,16 @@ fn place(ty: &Type) -> Span {
 fn reading(home: &Path, ty: &Type, source: &Source) -> TokenStream {
     let span = place(ty);
     match source {
-        Source::Position(index) => quote_spanned!(span=> #home::Row::get::<#ty>(row, #index)?),
-        Source::Column(name) => quote_spanned!(span=> #home::Row::get::<#ty>(row, #name)?),
+        Source::Position(index) => quote_spanned!(span=> #home::Row::get::<#ty>(__row, #index)?),
+        Source::Column(name) => quote_spanned!(span=> #home::Row::get::<#ty>(__row, #name)?),
         Source::ColumnOrDefault(name) => quote_spanned! {span=>
-            if #home::Row::has(row, #name) {
-                #home::Row::get::<#ty>(row, #name)?
+            if #home::Row::has(__row, #name) {
+                #home::Row::get::<#ty>(__row, #name)?
             } else {
                 <#ty as ::core::default::Default>::default()
             }
         },
-        Source::Flatten => quote_spanned!(span=> <#ty as #home::FromRow>::from_row(row)?),
+        Source::Flatten => quote_spanned!(span=> <#ty as #home::FromRow>::from_row(__row)?),
     }
 }
 
@@ -236,6 +237,15 @@ mod tests {
                     }
                 ),
                 "a struct has `crate = \"..\"`",
+            ),
+            (
+                parse_quote!(
+                    #[row(crate = "a", crate = "b")]
+                    struct S {
+                        a: i32,
+                    }
+                ),
+                "it is given twice",
             ),
         ] {
             let said = refusal(&input);

@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::{TryFutureExt, future::MapOk};
+use futures_util::{
+    TryFutureExt,
+    future::{MapOk, join_all},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -56,9 +59,8 @@ impl Canceller {
         if self.poolers.is_empty() {
             let _sent = token.cancel_query(self.tls.clone()).await;
         }
-        for pooler in &self.poolers {
-            let _sent = pooler.ask(token, self.tls.clone()).await;
-        }
+        // All at once: one that does not answer would keep the others from being asked in time.
+        join_all(self.poolers.iter().map(|pooler| pooler.ask(token, self.tls.clone()))).await;
     }
 }
 

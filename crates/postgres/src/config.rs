@@ -215,6 +215,12 @@ mod tests {
     }
 
     #[test]
+    fn root_certificates_are_not_needed_without_tls() {
+        let config = PostgresConfig::from_url("postgres://h?sslmode=disable&sslrootcert=/nowhere/ca.pem");
+        assert!(config.is_ok(), "{config:?}");
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         let config = PostgresConfig::from_url("postgres://h").unwrap();
         assert_eq!(config.validate(), Ok(()));

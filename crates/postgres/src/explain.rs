@@ -72,13 +72,15 @@ impl Postgres {
     /// Postgres 12 or later. It takes a connection of the pool's for five round trips, and leaves nothing on it.
     ///
     /// The planner itself calls functions that are declared `IMMUTABLE` or `STABLE`, as it does for any statement; one
-    /// that was declared so and writes all the same is refused, since the transaction may only read. A plan shows the
-    /// literals of the text, and so does the server's error: whoever must not see them must not see either.
+    /// that was declared so and writes all the same is refused, since the transaction may only read, and what it sets is
+    /// rolled back; but an advisory lock of the session that it takes stays, as after a query. A plan shows the literals
+    /// of the text, and so does the server's error: whoever must not see them must not see either.
     ///
     /// # Errors
     /// See [`Error`]. [`QueryError::NotExplained`] of a text of another kind, one with several statements, or a slow
     /// one whose text was longer than 16 KiB; nothing was sent then. The server's, if it finds something wrong with the
-    /// statement. None says that the statement may have been carried out.
+    /// statement, or with a null for a parameter: the type of one may be a domain that has none (23502). None says that
+    /// the statement may have been carried out.
     ///
     /// # Cancellation
     /// Dropped unfinished, or if the deadline passes, the connection is discarded.

@@ -16,6 +16,7 @@ use std::{
 use buttress_core::Origin;
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::join;
+use tokio::sync::Semaphore;
 use tokio_postgres::{
     SimpleQueryMessage, Statement,
     error::SqlState,
@@ -69,6 +70,8 @@ impl Shape {
 pub(crate) struct Unnamed {
     shapes: Arc<Shapes>,
     driver: Mutex<Driver>,
+    /// One at a time, since each begins and ends by forgetting all names, and the driver looks up a type in several steps.
+    looking_up: Semaphore,
 }
 
 /// What the driver keeps of this connection.
@@ -92,7 +95,7 @@ const OWN_NAMES: &str = "SELECT name, statement FROM pg_catalog.pg_prepared_stat
 
 impl Unnamed {
     pub(crate) fn new(shapes: &Arc<Shapes>) -> Self {
-        Self { shapes: Arc::clone(shapes), driver: Mutex::default() }
+        Self { shapes: Arc::clone(shapes), driver: Mutex::default(), looking_up: Semaphore::new(1) }
     }
 
     /// The types of a text, and whether they were known from before.
@@ -103,8 +106,11 @@ impl Unnamed {
         in_transaction: bool,
         instance: Origin,
     ) -> Result<(Arc<Shape>, bool), Error> {
-        let known = self.shapes.lock().get(sql);
-        if let Some(shape) = known.filter(|shape| self.driver().knows(shape)) {
+        if let Some(shape) = self.known(sql) {
+            return Ok((shape, true));
+        }
+        let _alone = self.looking_up.acquire().await.expect("it is never closed");
+        if let Some(shape) = self.known(sql) {
             return Ok((shape, true));
         }
         let shape = Arc::new(self.look_up(client, sql, in_transaction, instance).await?);
@@ -112,6 +118,11 @@ impl Unnamed {
             self.shapes.lock().insert(sql.into(), Arc::clone(&shape));
         }
         Ok((shape, false))
+    }
+
+    fn known(&self, sql: &str) -> Option<Arc<Shape>> {
+        let known = self.shapes.lock().get(sql);
+        known.filter(|shape| self.driver().knows(shape))
     }
 
     pub(crate) fn forget(&self, sql: &str) {

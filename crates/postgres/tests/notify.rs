@@ -2,7 +2,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, mpsc},
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use buttress_core::{Deadline, Reason, Rejectable};
 use buttress_postgres::{Error, Heard, Listener, Query, QueryError};
@@ -13,7 +18,10 @@ use support::{
     notify::{LISTENER, config, notified, notify, quiet, reconnected},
     postgres, spy, until_backends,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::Builder,
+    time::{Instant, sleep, timeout},
+};
 
 #[tokio::test]
 async fn what_one_connection_notifies_comes_in_its_order() {
@@ -314,4 +322,36 @@ async fn a_reader_who_asks_for_a_channel_does_not_wait_for_himself() {
     reconnected(&mut listener).await;
     notify(&spy, "users", "heard").await;
     assert_eq!(notified(&mut listener).await, ("users".to_owned(), "heard".to_owned()));
+}
+
+#[test]
+fn a_waker_that_owns_another_call_may_be_the_last() {
+    struct Owner(#[expect(dead_code, reason = "it is dropped")] Mutex<Box<dyn Send>>);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    // On a thread of its own: that one waits for itself where it fails.
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let test = TestDatabase::new().await;
+            let mut noop = Context::from_waker(Waker::noop());
+            for moved in [true, false] {
+                let mut listener = Listener::connect(&config(&test.url()), ["orders"]).await.unwrap();
+                let channels = listener.channels();
+                let mut owned = Box::pin(async move { channels.listen("users").await });
+                assert!(owned.as_mut().poll(&mut noop).is_pending());
+                let owner = Waker::from(Arc::new(Owner(Mutex::new(Box::new(owned)))));
+                assert!(listener.poll_next_unpin(&mut Context::from_waker(&owner)).is_pending());
+                drop(owner);
+                // The call is gone with its last waker: when another task polls, or when it is woken.
+                if moved {
+                    assert!(listener.poll_next_unpin(&mut noop).is_pending());
+                }
+                quiet(&mut listener, &spy(test.config()).await, "orders").await;
+            }
+            send.send(()).unwrap();
+        });
+    });
+    assert_eq!(receive.recv_timeout(Duration::from_secs(20)), Ok(()));
 }

@@ -11,7 +11,7 @@ use buttress_postgres::{
         types::{FromSql, Type},
     },
 };
-use buttress_testkit::{PgBouncer, TestDatabase};
+use buttress_testkit::{Fault, FaultProxy, PgBouncer, TestDatabase};
 use support::{SLEEPING, backend, figure, spy, until_backends};
 use tokio::time::timeout;
 
@@ -265,6 +265,23 @@ async fn what_is_given_up_is_cancelled_through_the_pooler() {
         timeout(Duration::from_secs(2), db.query(Query::new("select 1"))).await.expect("soon").unwrap();
     }
     assert_eq!(figure(&db, "cancelled"), 2.0);
+}
+
+#[tokio::test]
+async fn a_pooler_that_does_not_answer_does_not_keep_another_from_cancelling() {
+    let test = TestDatabase::new().await;
+    let (bouncer, spy) = (PgBouncer::start(test.addr(), 2).await, spy(test.config()).await);
+    let first = FaultProxy::start(bouncer.addr()).await;
+    first.set(Fault::Refuse);
+    let url = format!("postgres://postgres@{},{}/{}", first.addr(), bouncer.addr(), test.name());
+    let config = PostgresConfig::from_url(&url).unwrap().with_statement_mode(StatementMode::Unnamed);
+    let db = Postgres::new(config).unwrap();
+    backend(&db).await;
+    first.set(Fault::BlackHole);
+    let sleeper = Query::new("select pg_sleep(30)");
+    assert!(timeout(Duration::from_millis(300), db.query(sleeper)).await.is_err());
+    let cancelled_after = until_backends(&spy, SLEEPING, 0).await;
+    assert!(cancelled_after < Duration::from_secs(1), "{cancelled_after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

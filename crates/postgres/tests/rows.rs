@@ -204,3 +204,33 @@ async fn an_error_shows_no_value() {
     assert_eq!(column(&error), "secret");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
+
+/// Names that stand around the struct are not in the way of the derived code's.
+#[tokio::test]
+async fn a_struct_among_names_like_those_of_the_trait_is_read() {
+    mod surrounded {
+        #![allow(dead_code, non_upper_case_globals, reason = "the names are there to be in the way")]
+        type Result = ();
+        type Error = ();
+        struct Option;
+        struct Row;
+        static row: i32 = 0;
+        trait Reads {
+            fn from_row() {}
+            fn get() {}
+        }
+        impl<T> Reads for T {}
+        mod core {}
+        mod buttress_postgres {}
+
+        #[derive(Debug, ::buttress_postgres::FromRow)]
+        pub(super) struct Surrounded {
+            pub(super) row: i32,
+            #[row(default)]
+            pub(super) none: ::core::option::Option<i32>,
+        }
+    }
+    let (_test, db) = db().await;
+    let read = one(&db, "select 1 as row").await.read::<surrounded::Surrounded>().unwrap();
+    assert_eq!((read.row, read.none), (1, None));
+}

@@ -9,6 +9,7 @@ use buttress_postgres::{
     tokio_postgres::types::{FromSql, Type},
 };
 use buttress_testkit::{Fault, FaultProxy, TestDatabase};
+use futures_util::future::try_join_all;
 use support::{figure, spy};
 use tokio::time::Instant;
 
@@ -169,4 +170,21 @@ async fn a_column_of_a_new_type_is_read() {
     assert_eq!(db.query(all()).await.unwrap().one().unwrap().as_driver().len(), 1);
     spy.batch_execute("create type mood as enum ('sad'); alter table t add column m mood").await.unwrap();
     assert_eq!(db.query(all()).await.unwrap().one().unwrap().as_driver().len(), 2);
+}
+
+#[tokio::test]
+async fn texts_that_are_looked_up_at_once_in_a_transaction_are_not_in_each_others_way() {
+    let test = TestDatabase::new().await;
+    let spy = spy(test.config()).await;
+    let types =
+        "create type mood as enum ('sad'); create type pair as (a int, m mood); create type deep as (p pair)";
+    spy.batch_execute(types).await.unwrap();
+    // Each with a driver that has not looked up anything yet: the third takes it the most steps.
+    let db = unnamed(&test.url());
+    let read = db.transaction(async |tx| {
+        let texts = ["select 1", "select 'sad'::mood", "select row(row(1, 'sad')::pair)::deep", "select 2"];
+        try_join_all(texts.map(|text| tx.query(Query::new(text)))).await
+    });
+    assert_eq!(read.await.unwrap().len(), 4);
+    assert_eq!(figure(&db, "discarded"), 0.0);
 }

@@ -93,7 +93,10 @@ impl Inbox {
             }
             None if state.closed => Poll::Ready(None),
             None => {
-                state.reader = Some(cx.waker().clone());
+                let before = state.reader.replace(cx.waker().clone());
+                drop(state);
+                // Not while it is locked, as in `tell`.
+                drop(before);
                 Poll::Pending
             }
         }
@@ -157,6 +160,19 @@ impl Inbox {
         if state.closed { Err(self.origin.reject(Reason::Closed).into()) } else { Ok(state) }
     }
 
+    /// Wakes the reader if there is something for him: not while it is locked, since the last of a task's wakers takes the
+    /// task with it, in which another call may be that locks this to say that it is gone.
+    fn tell(&self, tell: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        tell(&mut state);
+        let is_news = state.closed || !state.heard.is_empty();
+        let reader = if is_news { state.reader.take() } else { None };
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,17 +189,10 @@ impl State {
         }
     }
 
-    fn push(&mut self, heard: Heard) {
-        self.heard.push_back(heard);
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-
     /// What is told on a new connection comes behind the word that it is one.
     fn tell_what_is_missed(&mut self) {
         if mem::take(&mut self.missed) {
-            self.push(Heard::Reconnected);
+            self.heard.push_back(Heard::Reconnected);
         }
     }
 
@@ -288,13 +297,14 @@ impl Ear for Delivery {
     }
 
     fn hear(&self, notification: tokio_postgres::Notification) {
-        let mut state = self.0.state();
-        // What was on its way when the channel was given up.
-        if state.wanted.contains_key(notification.channel()) {
-            self.0.notifications.fetch_add(1, Relaxed);
-            state.tell_what_is_missed();
-            state.push(Heard::Notification(Notification(notification)));
-        }
+        self.0.tell(|state| {
+            // What was on its way when the channel was given up.
+            if state.wanted.contains_key(notification.channel()) {
+                self.0.notifications.fetch_add(1, Relaxed);
+                state.tell_what_is_missed();
+                state.heard.push_back(Heard::Notification(Notification(notification)));
+            }
+        });
     }
 
     fn lose(&self) {
@@ -306,9 +316,10 @@ impl Ear for Delivery {
 
     fn find(&self) -> bool {
         self.0.reconnects.fetch_add(1, Relaxed);
-        let mut state = self.0.state();
-        state.connected = true;
-        state.tell_what_is_missed();
+        self.0.tell(|state| {
+            state.connected = true;
+            state.tell_what_is_missed();
+        });
         true
     }
 }
@@ -348,12 +359,10 @@ fn is_untranslatable(error: &tokio_postgres::Error) -> bool {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.client = None;
-        state.connected = false;
-        state.closed = true;
-        if let Some(reader) = state.reader.take() {
-            reader.wake();
-        }
+        self.0.tell(|state| {
+            state.client = None;
+            state.connected = false;
+            state.closed = true;
+        });
     }
 }
