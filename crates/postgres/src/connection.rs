@@ -1,7 +1,4 @@
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buttress_core::Origin;
 use deadpool_postgres::ClientWrapper;
@@ -19,6 +16,7 @@ use crate::{
     age::Age,
     query::Param,
     recent::{LONGEST, Text},
+    sent::Sent,
     statements::Statements,
     statistics::Timed,
     unnamed::{Shape, Unnamed, is_from_the_driver, is_of_other_types},
@@ -92,7 +90,7 @@ impl Connection {
     }
 
     /// Runs a statement, and collects its rows.
-    pub(crate) async fn run(&self, call: &Call<'_>, sent: &AtomicBool) -> Result<Rows, Error> {
+    pub(crate) async fn run(&self, call: &Call<'_>, sent: &Sent) -> Result<Rows, Error> {
         self.run_as(None, call, sent).await
     }
 
@@ -101,7 +99,7 @@ impl Connection {
         &self,
         before: Option<Statement>,
         call: &Call<'_>,
-        sent: &AtomicBool,
+        sent: &Sent,
     ) -> Result<Rows, Error> {
         let running = self.open_as(before, call, sent).await?;
         self.collect(running, call).await
@@ -110,8 +108,8 @@ impl Connection {
     /// Has a statement bound, so that its rows are on their way. If what was prepared for it no longer holds, it is
     /// prepared anew and bound once more; but not in a transaction that has failed by it.
     ///
-    /// Sets `sent` just before the server is asked to run it. Preparing it does not count: that changes nothing.
-    pub(crate) async fn open(&self, call: &Call<'_>, sent: &AtomicBool) -> Result<Running, Error> {
+    /// Tells `sent` just before the server is asked to run it. Preparing it does not count: that changes nothing.
+    pub(crate) async fn open(&self, call: &Call<'_>, sent: &Sent) -> Result<Running, Error> {
         self.open_as(None, call, sent).await
     }
 
@@ -119,7 +117,7 @@ impl Connection {
         &self,
         before: Option<Statement>,
         call: &Call<'_>,
-        sent: &AtomicBool,
+        sent: &Sent,
     ) -> Result<Running, Error> {
         let timed = Timed::start(call.text);
         match self.begin(before, call, sent).await {
@@ -136,7 +134,7 @@ impl Connection {
         &self,
         mut before: Option<Statement>,
         call: &Call<'_>,
-        sent: &AtomicBool,
+        sent: &Sent,
     ) -> Result<(RowStream, bool), Error> {
         let sql = &*call.text.sql;
         let mut repeated = false;
@@ -145,7 +143,7 @@ impl Connection {
                 Some(statement) => (Prepared::Named(statement), true),
                 None => self.prepare(sql, call.in_transaction, call.origin).await?,
             };
-            let sent_before = sent.swap(true, Relaxed);
+            sent.tell();
             let (reached, error) = match self.bind(&statement, call).await {
                 Ok(rows) => return Ok((rows, kept)),
                 Err(stopped) => stopped,
@@ -161,7 +159,7 @@ impl Connection {
             };
             let again = stale && undone && !repeated;
             if again || reached == Reached::Nothing {
-                sent.store(sent_before, Relaxed);
+                sent.take_back();
             }
             if !again {
                 return Err(error);

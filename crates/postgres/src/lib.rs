@@ -38,6 +38,7 @@ mod repeatable;
 mod rows;
 mod said;
 mod savepoint;
+mod sent;
 mod session;
 mod statements;
 mod statistics;

@@ -1,8 +1,4 @@
-use std::{
-    future::Future,
-    pin::pin,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::{future::Future, pin::pin};
 
 use buttress_core::{Deadline, Origin};
 use tokio_postgres::types::Type;
@@ -12,6 +8,7 @@ use crate::{
     connection::{Call, Connection, Running},
     lease::Lease,
     postgres::Shared,
+    sent::Sent,
     within::within,
 };
 
@@ -19,11 +16,11 @@ use crate::{
 pub(crate) trait Work {
     type Output;
 
-    /// Sets `sent` just before the server may begin to carry it out.
+    /// Tells `sent` just before the server may begin to carry it out.
     fn on(
         &self,
         connection: &Connection,
-        sent: &AtomicBool,
+        sent: &Sent,
     ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 
     /// Whether the connection is fit for others after this.
@@ -56,12 +53,12 @@ impl Shared {
         let mut repeated = false;
         loop {
             let mut lease = self.lease(deadline).await?;
-            let sent = AtomicBool::new(false);
+            let sent = Sent::default();
             lease.occupy();
             let result = within(deadline, pin!(work.on(lease.connection(), &sent))).await;
             let Ok(result) = result else {
                 // The lease goes here, and cancels the statement.
-                return Err(self.no_answer(sent.load(Relaxed)));
+                return Err(self.no_answer(sent.any()));
             };
             let error = match result {
                 Ok(output) => return Ok((output, lease)),
@@ -91,7 +88,7 @@ struct Describe<'a> {
 impl Work for Describe<'_> {
     type Output = Vec<Type>;
 
-    async fn on(&self, connection: &Connection, _: &AtomicBool) -> Result<Vec<Type>, Error> {
+    async fn on(&self, connection: &Connection, _: &Sent) -> Result<Vec<Type>, Error> {
         // What is kept may be of a table that is not there any more.
         connection.forget(self.sql);
         let (statement, _) = connection.prepare(self.sql, false, self.instance).await?;
@@ -103,7 +100,7 @@ impl Work for Describe<'_> {
 impl Work for Call<'_> {
     type Output = Rows;
 
-    async fn on(&self, connection: &Connection, sent: &AtomicBool) -> Result<Rows, Error> {
+    async fn on(&self, connection: &Connection, sent: &Sent) -> Result<Rows, Error> {
         connection.run(self, sent).await
     }
 }
@@ -114,7 +111,7 @@ pub(crate) struct Opening<'a>(pub(crate) Call<'a>);
 impl Work for Opening<'_> {
     type Output = Running;
 
-    async fn on(&self, connection: &Connection, sent: &AtomicBool) -> Result<Running, Error> {
+    async fn on(&self, connection: &Connection, sent: &Sent) -> Result<Running, Error> {
         connection.open(&self.0, sent).await
     }
 }

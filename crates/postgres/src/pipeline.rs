@@ -2,10 +2,7 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -21,6 +18,7 @@ use crate::{
     postgres::Shared,
     query::Param,
     recent::Text,
+    sent::Sent,
 };
 
 impl Postgres {
@@ -121,7 +119,7 @@ impl Pipeline<'_> {
 impl Work for Pipeline<'_> {
     type Output = Vec<Result<Rows, Error>>;
 
-    async fn on(&self, connection: &Connection, sent: &AtomicBool) -> Result<Self::Output, Error> {
+    async fn on(&self, connection: &Connection, sent: &Sent) -> Result<Self::Output, Error> {
         let calls: Vec<Call<'_>> =
             self.statements.iter().map(|(text, params)| Call::new(self.origin, text, params)).collect();
         let prepared = self.prepare(connection).await?;

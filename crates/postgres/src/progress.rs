@@ -1,17 +1,17 @@
 use std::{
     mem,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio_postgres::error::SqlState;
 
-use crate::{Error, QueryError};
+use crate::{Error, QueryError, sent::Sent};
 
 /// How a transaction stands: one for all that are nested in it.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Whether a statement was sent.
-    pub(crate) sent: AtomicBool,
+    pub(crate) sent: Sent,
     // Several futures of the closure may use the transaction at a time. It is never held while anything is waited for.
     state: Mutex<State>,
 }
@@ -45,8 +45,10 @@ pub(crate) enum Health {
     Sound,
     /// A statement failed: Postgres can only roll back.
     Failed,
-    /// A statement was given up while it ran, or the connection broke: nothing can be said about it any more.
+    /// A statement was given up while it ran: nothing more can be asked.
     Abandoned,
+    /// The connection broke, or the server does not answer: nothing can be said about it any more.
+    Lost,
     /// The deadline passed.
     Late,
 }
@@ -65,7 +67,7 @@ impl Progress {
     pub(crate) fn note(&self, error: &Error) {
         match error {
             Error::Query { .. } => {}
-            error if error.breaks_connection() => self.worsen(Health::Abandoned),
+            error if error.breaks_connection() => self.worsen(Health::Lost),
             error => {
                 self.worsen(Health::Failed);
                 if error.sqlstate().is_some_and(is_conflict) {
@@ -107,6 +109,11 @@ impl Progress {
         Ok(Unfinished(self))
     }
 
+    /// Whether a statement is unfinished.
+    pub(crate) fn is_running(&self) -> bool {
+        self.lock().running > 0
+    }
+
     /// A level opens inside of this one.
     ///
     /// # Errors
@@ -134,10 +141,10 @@ impl Progress {
     }
 
     /// Whether another run of the whole may succeed, as the server said itself. Rolling back to a savepoint does not help:
-    /// what stood in the way still does.
+    /// what stood in the way still does. It may have cut off statements beside it, which `try_join!` gives up.
     pub(crate) fn has_conflict(&self) -> bool {
         let state = self.lock();
-        state.conflict && state.health < Health::Abandoned
+        state.conflict && state.health < Health::Lost
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

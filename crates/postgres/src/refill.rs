@@ -37,25 +37,29 @@ impl Refill {
         if self.running.swap(true, Relaxed) {
             return;
         }
-        let (pool, running) = (pool.clone(), Running(Arc::clone(&self.running)));
+        let filling = Filling { pool: pool.clone(), running: Arc::clone(&self.running) };
         runtime.spawn(async move {
             // Hardly in the way of a caller: it does not wait for a place, and gives the connection back at once.
-            let configured = pool.timeouts();
+            let configured = filling.pool.timeouts();
             let create = configured.create.map(|limit| limit.min(LIMIT));
             let timeouts = Timeouts { wait: Some(Duration::ZERO), create, ..configured };
-            drop(pool.timeout_get(&timeouts).await);
-            let connector = pool.manager();
-            connector.overflow.trim(&pool);
-            connector.departures.tell();
-            drop(running);
+            drop(filling.pool.timeout_get(&timeouts).await);
+            drop(filling);
         });
     }
 }
 
-struct Running(Arc<AtomicBool>);
+/// It ends with its runtime, too, and whoever closes the pool from another one must hear of it.
+struct Filling {
+    pool: Pool<Connector>,
+    running: Arc<AtomicBool>,
+}
 
-impl Drop for Running {
+impl Drop for Filling {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        let connector = self.pool.manager();
+        connector.overflow.trim(&self.pool);
+        connector.departures.tell();
+        self.running.store(false, Relaxed);
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     on_connection::Opening,
     recent::Text,
     statistics::Timed,
-    within::earlier,
+    within::{earlier, within},
 };
 
 /// Rows as they come: made by [`Postgres::stream`] and [`Transaction::stream`]. That of a [`Postgres`] is `'static`.
@@ -33,7 +33,8 @@ use crate::{
 /// # Errors
 /// Those of [`Postgres::query`], which may come behind rows. The deadline under which the stream was made holds for all of
 /// it: once it has passed, the next poll says so, be there more rows or not (one of the next 16, if the reader did not
-/// let the runtime work meanwhile). An earlier one, under which it is polled, ends a wait for a row, and the stream with it.
+/// let the runtime work meanwhile). An earlier one, under which it is polled, ends a wait for a row, and the stream with it; it
+/// is forgotten when the row comes in time.
 ///
 /// # Cancellation
 /// Dropped before its end, the statement is cancelled on the server, and its connection is discarded; in a transaction,
@@ -42,8 +43,9 @@ use crate::{
 pub struct RowStream<'a> {
     open: Option<Open<'a>>,
     origin: Origin,
+    /// The one under which it was made.
     deadline: Option<Deadline>,
-    /// For the deadline; none before the first poll.
+    /// For that, or for an earlier one under which it is polled; none before the first poll.
     alarm: Option<Pin<Box<Sleep>>>,
     polls: u8,
     affected: Option<u64>,
@@ -116,15 +118,18 @@ impl Transaction<'_> {
     /// # Cancellation
     /// Dropped unfinished, the future or the stream, the whole transaction is rolled back when the closure ends.
     pub async fn stream(&self, query: Query) -> Result<RowStream<'_>, Error> {
-        let (origin, deadline) = (self.shared.origin, Deadline::current());
+        let origin = self.shared.origin;
         // Before it is sent, lest a statement at the same time gets behind it.
         let wrong = |cause| Error::Query { instance: origin, cause };
         let text = self.shared.texts.parse(query.text()).map_err(wrong)?;
         let params = query.resolve(&text).map_err(wrong)?;
+        let deadline = self.shared.deadline()?;
         let streaming = Streaming::begin(self).map_err(wrong)?;
         self.shared.counters.queries.fetch_add(1, Relaxed);
         let call = Call::new(origin, &text, &params).in_transaction();
-        match self.lease.connection().open(&call, &self.progress.sent).await {
+        let sent = &self.progress.sent;
+        let opened = within(deadline, pin!(self.lease.connection().open(&call, sent))).await;
+        match opened.map_err(|_| self.shared.no_answer(sent.any()))? {
             Ok(running) => {
                 let hold = Hold::Transaction(streaming);
                 Ok(RowStream::new(running, hold, text, origin, deadline))
@@ -181,22 +186,25 @@ impl<'a> RowStream<'a> {
     /// Before each row, since there may always be one more at hand. The clock would cost a tenth of what a row does, so the
     /// runtime's timer is asked, and the clock now and then: a reader who keeps the thread keeps the timer from its work.
     fn is_late(&mut self, deadline: Deadline, cx: &mut Context<'_>) -> bool {
-        let Some(alarm) = &self.alarm else { return self.poll_alarm(deadline, cx).is_ready() };
+        let set = self.alarm.as_ref().filter(|alarm| alarm.deadline() == deadline.instant());
+        let Some(alarm) = set else { return self.poll_alarm(deadline, cx).is_ready() };
         self.polls = self.polls.wrapping_add(1);
         alarm.is_elapsed() || (self.polls.is_multiple_of(POLLS) && deadline.instant() <= Instant::now())
     }
 
     /// Wakes the reader at the deadline, also where he used up what the runtime lets a task do at a time.
     fn poll_alarm(&mut self, deadline: Deadline, cx: &mut Context<'_>) -> Poll<()> {
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline.instant())));
+        let limit = deadline.instant();
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        // It may have been set for another wait.
+        if alarm.deadline() != limit {
+            alarm.as_mut().reset(limit);
+        }
         pin!(unconstrained(alarm)).poll(cx)
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Some(deadline) = earlier(self.deadline) else { return Poll::Pending };
-        if self.deadline.replace(deadline) != Some(deadline) {
-            self.alarm = None;
-        }
         self.poll_alarm(deadline, cx).map(|()| self.give_up())
     }
 }

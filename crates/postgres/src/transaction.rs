@@ -1,10 +1,10 @@
-use std::{
-    fmt,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::{fmt, sync::atomic::Ordering::Relaxed};
 
 use buttress_core::{Deadline, Origin, Reason};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout},
+};
 use tokio_postgres::error::SqlState;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     on_connection::Work,
     postgres::Shared,
     progress::{Health, Progress},
+    sent::Sent,
     within::{earlier, within},
 };
 
@@ -121,7 +122,7 @@ impl Work for Begin<'_> {
     type Output = ();
 
     /// Nothing is in the transaction yet, so nothing is sent as far as the caller is concerned.
-    async fn on(&self, connection: &Connection, _: &AtomicBool) -> Result<(), Error> {
+    async fn on(&self, connection: &Connection, _: &Sent) -> Result<(), Error> {
         let begun = connection.client.batch_execute(self.sql).await;
         begun.map_err(|cause| Error::of_statement(self.instance, cause, false))
     }
@@ -149,15 +150,20 @@ impl Transaction<'_> {
         unfinished.finish();
         if let Err(error) = &result {
             self.progress.note(error);
+            if error.sqlstate() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) && self.progress.is_running() {
+                // Why is in an answer that came before, to one that runs beside it. That one has its turn first, lest
+                // `try_join!` drop it unread.
+                yield_now().await;
+            }
         }
         result
     }
 
     /// The deadline passed before `COMMIT` was sent.
     fn too_late(&self) -> Error {
-        let given_up = self.progress.health() == Health::Abandoned;
+        let given_up = self.progress.health() >= Health::Abandoned;
         self.progress.worsen(Health::Late);
-        let sent = self.progress.sent.load(Relaxed);
+        let sent = self.progress.sent.any();
         if given_up || sent {
             self.shared.no_answer(sent)
         } else {
@@ -193,7 +199,7 @@ impl Transaction<'_> {
                 Err(error)
             }
             _ => {
-                self.progress.worsen(Health::Abandoned);
+                self.progress.worsen(Health::Lost);
                 Err(Error::CommitUncertain { instance, cause: Some(cause.into()) })
             }
         }
@@ -206,7 +212,7 @@ impl Transaction<'_> {
         }
         let rollback = self.lease.connection().client.batch_execute("ROLLBACK");
         if !matches!(timeout(self.shared.recycle_timeout, rollback).await, Ok(Ok(()))) {
-            self.progress.worsen(Health::Abandoned);
+            self.progress.worsen(Health::Lost);
         }
     }
 }

@@ -16,7 +16,6 @@ use std::{
 use buttress_core::Origin;
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::join;
-use tokio::sync::Semaphore;
 use tokio_postgres::{
     SimpleQueryMessage, Statement,
     error::SqlState,
@@ -70,8 +69,6 @@ impl Shape {
 pub(crate) struct Unnamed {
     shapes: Arc<Shapes>,
     driver: Mutex<Driver>,
-    /// One at a time, since each begins and ends by forgetting all names, and the driver looks up a type in several steps.
-    looking_up: Semaphore,
 }
 
 /// What the driver keeps of this connection.
@@ -81,6 +78,13 @@ struct Driver {
     known: HashSet<Oid>,
     /// Its own statements: the name, and the text.
     own: Vec<(Box<str>, Box<str>)>,
+    /// How many texts are being looked up. In a transaction that may be several, which nothing keeps from being polled in
+    /// any order: none waits for another, but the first makes the names for all, and the last forgets them.
+    looking: usize,
+    /// How many ever were.
+    begun: u64,
+    /// Whether one has left it to the others to forget the names.
+    owed: bool,
 }
 
 /// The driver has three. What else a server says it has is not believed.
@@ -95,7 +99,7 @@ const OWN_NAMES: &str = "SELECT name, statement FROM pg_catalog.pg_prepared_stat
 
 impl Unnamed {
     pub(crate) fn new(shapes: &Arc<Shapes>) -> Self {
-        Self { shapes: Arc::clone(shapes), driver: Mutex::default(), looking_up: Semaphore::new(1) }
+        Self { shapes: Arc::clone(shapes), driver: Mutex::default() }
     }
 
     /// The types of a text, and whether they were known from before.
@@ -106,11 +110,8 @@ impl Unnamed {
         in_transaction: bool,
         instance: Origin,
     ) -> Result<(Arc<Shape>, bool), Error> {
-        if let Some(shape) = self.known(sql) {
-            return Ok((shape, true));
-        }
-        let _alone = self.looking_up.acquire().await.expect("it is never closed");
-        if let Some(shape) = self.known(sql) {
+        let known = self.shapes.lock().get(sql);
+        if let Some(shape) = known.filter(|shape| self.driver().knows(shape)) {
             return Ok((shape, true));
         }
         let shape = Arc::new(self.look_up(client, sql, in_transaction, instance).await?);
@@ -118,11 +119,6 @@ impl Unnamed {
             self.shapes.lock().insert(sql.into(), Arc::clone(&shape));
         }
         Ok((shape, false))
-    }
-
-    fn known(&self, sql: &str) -> Option<Arc<Shape>> {
-        let known = self.shapes.lock().get(sql);
-        known.filter(|shape| self.driver().knows(shape))
     }
 
     pub(crate) fn forget(&self, sql: &str) {
@@ -136,26 +132,31 @@ impl Unnamed {
         in_transaction: bool,
         instance: Origin,
     ) -> Result<Shape, Error> {
-        let opening = self.driver().opening(in_transaction);
+        let looking = Looking::begin(self);
+        let opening = if self.driver().looking == 1 {
+            self.driver().opening(in_transaction)
+        } else {
+            // They are there already.
+            String::new()
+        };
         // One round trip: the second is on its way before the first is answered.
         let (opened, prepared) = join(client.batch_execute(&opening), client.prepare(sql)).await;
         // The statement is closed here, and so inside of the transaction.
         let found = opened.and(prepared.map(|statement| Shape::of(&statement)));
-        let nothing_left =
-            found.as_ref().is_ok_and(|shape| self.driver().knows(shape) && self.driver().own.is_empty());
-        let closing = match (in_transaction, nothing_left) {
+        let nothing_left = found.as_ref().is_ok_and(|shape| self.driver().has_no_names_for(shape));
+        // Whatever it was, the connection may be left in a transaction.
+        let lost = |cause: tokio_postgres::Error| Error::Lost { instance, cause: cause.into(), sent: false };
+        if in_transaction {
             // Nothing can be asked in a transaction that has failed.
-            (true, _) if found.is_err() => None,
-            (true, true) => None,
-            (true, false) => Some(format!("{OWN_NAMES}; {FORGET_NAMES}")),
-            (false, true) => Some("COMMIT".to_owned()),
-            (false, false) => Some(format!("COMMIT; {OWN_NAMES}; {FORGET_NAMES}")),
-        };
-        if let Some(closing) = closing {
-            let closed = client.simple_query(&closing).await;
-            // Whatever it was, the connection may be left in a transaction.
-            let closed =
-                closed.map_err(|cause| Error::Lost { instance, cause: cause.into(), sent: false })?;
+            if found.is_ok() && !nothing_left {
+                self.forget_names(client, looking).await.map_err(lost)?;
+            }
+        } else {
+            let closing = match nothing_left {
+                true => "COMMIT".to_owned(),
+                false => format!("COMMIT; {OWN_NAMES}; {FORGET_NAMES}"),
+            };
+            let closed = client.simple_query(&closing).await.map_err(lost)?;
             self.driver().learn(&closed);
         }
         let shape = found.map_err(|cause| Error::of_statement(instance, cause, false))?;
@@ -163,14 +164,62 @@ impl Unnamed {
         Ok(shape)
     }
 
+    /// In a transaction, where others may begin or end to look up meanwhile.
+    async fn forget_names(
+        &self,
+        client: &ClientWrapper,
+        looking: Looking<'_>,
+    ) -> Result<(), tokio_postgres::Error> {
+        loop {
+            let begun = {
+                let mut driver = self.driver();
+                driver.owed = driver.looking > 1;
+                if driver.owed {
+                    return Ok(());
+                }
+                driver.begun
+            };
+            let names = client.simple_query(OWN_NAMES).await?;
+            if self.driver().begun == begun {
+                self.driver().learn(&names);
+                // Sent at once: whoever begins now makes the names anew, behind it.
+                drop(looking);
+                return client.batch_execute(FORGET_NAMES).await;
+            }
+        }
+    }
+
     fn driver(&self) -> MutexGuard<'_, Driver> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A text is being looked up.
+struct Looking<'a>(&'a Unnamed);
+
+impl<'a> Looking<'a> {
+    fn begin(unnamed: &'a Unnamed) -> Self {
+        let mut driver = unnamed.driver();
+        driver.looking += 1;
+        driver.begun += 1;
+        Self(unnamed)
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.driver().looking -= 1;
     }
 }
 
 impl Driver {
     fn knows(&self, shape: &Shape) -> bool {
         shape.foreign.iter().all(|oid| self.known.contains(oid))
+    }
+
+    /// Nothing was named to look it up, or beside that.
+    fn has_no_names_for(&self, shape: &Shape) -> bool {
+        self.knows(shape) && self.own.is_empty() && !self.owed
     }
 
     fn opening(&self, in_transaction: bool) -> String {

@@ -9,6 +9,7 @@ use buttress_postgres::{Error, Postgres, PostgresConfig, Query, SqlStateClassifi
 use buttress_testkit::{Fault, FaultProxy, TestDatabase};
 use support::{SLEEPING, backends, figure, postgres, spy, until_backends};
 use tokio::{
+    runtime::Builder,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -204,4 +205,26 @@ async fn what_was_just_given_back_to_somebody_in_the_queue_is_closed_too() {
     timeout(1000 * MS, closing).await.expect("it ends").unwrap();
     refuses_everything(&db).await;
     until_backends(&spy, "true", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_in_the_background_whose_runtime_goes_is_not_waited_for() {
+    let test = TestDatabase::new().await;
+    let proxy = FaultProxy::start(test.addr()).await;
+    let url = test.url().replace(&test.addr().to_string(), &proxy.addr().to_string());
+    let db = postgres(&url, 2);
+    proxy.set(Fault::BlackHole);
+    let other = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // One who leaves while he connects leaves that to the background.
+    let hurried = db.clone();
+    let left = other.spawn(async move { timeout(50 * MS, hurried.query(one())).await.is_err() });
+    assert!(left.await.unwrap());
+    while figure(&db, "waiting") == 0.0 {
+        sleep(MS).await;
+    }
+    let closing = tokio::spawn(async move { db.close().await });
+    sleep(100 * MS).await;
+    assert!(!closing.is_finished(), "it is still connecting");
+    other.shutdown_background();
+    timeout(3000 * MS, closing).await.expect("nobody connects any more").unwrap();
 }

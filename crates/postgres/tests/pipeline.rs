@@ -153,3 +153,19 @@ async fn what_cannot_be_prepared_yet_is_not_overtaken() {
     assert_eq!(order(&db, statements.into_iter().map(str::to_owned)).await, [7]);
     assert_eq!(logged(&db, "made").await, [0]);
 }
+
+#[tokio::test]
+async fn one_that_is_run_once_more_does_not_take_back_that_others_were_sent() {
+    let test = TestDatabase::new().await;
+    let (db, spy) = (postgres(&test.url(), 1), spy(test.config()).await);
+    spy.batch_execute("create table numbers (n int); create table altered (id int)").await.unwrap();
+    let all = || Query::new("select * from altered");
+    db.query(all()).await.unwrap();
+    spy.batch_execute("alter table altered add column more int").await.unwrap();
+    // The first one is prepared anew, behind the last one.
+    let queries = [all(), insert(1), Query::new("select pg_sleep(60)")];
+    let late = Deadline::after(Duration::from_millis(500)).scope(db.pipeline(&queries)).await;
+    let error = late.unwrap_err();
+    assert_eq!(spy.query("select from numbers", &[]).await.unwrap().len(), 1);
+    assert!(error.sent(), "{error}");
+}

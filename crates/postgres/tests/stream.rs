@@ -251,6 +251,25 @@ async fn a_stream_that_is_read_under_an_earlier_deadline_ends_with_that() {
 }
 
 /// Reads all that comes, and says how many rows came before the error.
+#[tokio::test]
+async fn an_earlier_deadline_is_forgotten_with_the_wait_that_it_was_for() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    // A row fills a portion.
+    let query = || Query::new("select repeat('x', 9000), pg_sleep(0.1)::text from generate_series(1, 6)");
+    for own in [None, Some(Deadline::after(20 * SOON))] {
+        let mut rows = match own {
+            Some(own) => own.scope(db.stream(query())).await.unwrap(),
+            None => db.stream(query()).await.unwrap(),
+        };
+        for n in 0..6 {
+            let row = Deadline::after(400 * MS).scope(rows.next()).await.expect("there are more");
+            assert!(row.is_ok(), "row {n}: {:?}", row.err());
+        }
+        assert!(rows.next().await.is_none());
+    }
+}
+
 async fn until_error(rows: &mut RowStream<'_>) -> (usize, Error) {
     let mut came = 0;
     loop {

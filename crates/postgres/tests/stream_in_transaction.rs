@@ -5,11 +5,14 @@ mod support;
 use std::time::Duration;
 
 use buttress_core::{Deadline, Reason, Rejectable};
-use buttress_postgres::{Error, Postgres, Query, QueryError};
+use buttress_postgres::{Error, Postgres, Query, QueryError, RowStream};
 use buttress_testkit::TestDatabase;
 use futures_util::TryStreamExt;
 use support::{IN_TRANSACTION, backend, figure, postgres, spy, until_backends};
-use tokio::{join, time::timeout};
+use tokio::{
+    join,
+    time::{Instant, timeout},
+};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -169,4 +172,32 @@ async fn the_deadline_of_the_transaction_holds_for_it() {
     assert!(error.sent() && deadline.remaining().is_zero());
     assert_eq!(left(&db).await, 0);
     until_backends(&spy, "state <> 'idle'", 0).await;
+}
+
+#[tokio::test]
+async fn a_deadline_of_its_own_holds_while_it_is_opened() {
+    let test = TestDatabase::new().await;
+    let db = table(&test).await;
+    let exceeded = |result: Result<RowStream<'_>, Error>| {
+        let error = result.expect_err("it is too late");
+        assert_eq!(error.rejected().map(buttress_core::Rejected::reason), Some(Reason::DeadlineExceeded));
+        error.sent()
+    };
+    // Refused, it does no harm.
+    let passed = Deadline::at(Instant::now());
+    let refused = db.transaction(async |tx| {
+        assert!(!exceeded(passed.scope(tx.stream(many())).await));
+        tx.query(insert()).await
+    });
+    refused.await.unwrap();
+    assert_eq!(left(&db).await, 1);
+
+    let late = db.transaction(async |tx| {
+        let start = Instant::now();
+        let slow = tx.stream(Query::new("select pg_sleep(3)"));
+        assert!(exceeded(Deadline::after(Duration::from_millis(100)).scope(slow).await));
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        Ok::<_, Error>(())
+    });
+    assert!(matches!(late.await, Err(Error::RolledBack { .. })));
 }

@@ -3,7 +3,8 @@
 mod support;
 
 use std::{
-    future::Future,
+    cell::Cell,
+    future::{Future, poll_fn},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::Poll,
     time::Duration,
@@ -223,6 +224,42 @@ async fn a_connection_lost_in_a_later_run_is_not_repeated_and_before_it_is_repla
     };
     tokio::join!(work, cut).0.unwrap();
     assert_eq!((runs.into_inner(), count(&db).await), (2, 1));
+}
+
+#[tokio::test]
+async fn a_conflict_that_cuts_off_a_statement_beside_it_is_run_again() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    db.query(Query::new("create table t (id int)")).await.unwrap();
+    let runs = Cell::new(0);
+    let result = db
+        .transaction_with(eager(), async |tx| {
+            runs.set(runs.get() + 1);
+            let mut beside = Box::pin(tx.query(insert()));
+            // As `try_join!` does it, where the conflict is told first.
+            assert!(poll_fn(|cx| Poll::Ready(beside.as_mut().poll(cx).is_pending())).await);
+            if runs.get() == 1 {
+                tx.query(conflict()).await?;
+            }
+            beside.await
+        })
+        .await;
+    assert!(result.is_ok(), "{:?}", result.err());
+    assert_eq!((runs.get(), count(&db).await), (2, 1));
+    // What was cut off is unfinished there.
+    assert_eq!(figure(&db, "discarded"), 1.0);
+
+    // Whichever of the two is polled first.
+    for _ in 0..20 {
+        let first = Cell::new(true);
+        let result = db
+            .transaction_with(eager(), async |tx| {
+                let one = if first.replace(false) { conflict() } else { insert() };
+                tokio::try_join!(tx.query(one), tx.query(insert()))
+            })
+            .await;
+        assert!(result.is_ok(), "{:?}", result.err());
+    }
 }
 
 #[tokio::test]

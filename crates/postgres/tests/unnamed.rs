@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+    time::Duration,
+};
 
 use buttress_postgres::{
     Error, Postgres, PostgresConfig, Query, QueryError, StatementMode,
@@ -187,4 +191,38 @@ async fn texts_that_are_looked_up_at_once_in_a_transaction_are_not_in_each_other
     });
     assert_eq!(read.await.unwrap().len(), 4);
     assert_eq!(figure(&db, "discarded"), 0.0);
+}
+
+#[tokio::test]
+async fn statements_of_a_transaction_are_looked_up_at_the_same_time() {
+    let test = TestDatabase::new().await;
+    let (db, spy) = (unnamed(&test.url()), spy(test.config()).await);
+    for n in 0..20 {
+        spy.batch_execute(&format!("create type mood{n} as enum ('sad')")).await.unwrap();
+    }
+    let sad = |n: i32| Query::new(format!("select 'sad'::mood{n}"));
+    // From now on the driver has statements of its own.
+    db.transaction(async |tx| tx.query(sad(0)).await).await.unwrap();
+    for n in 1..20 {
+        let result = db
+            .transaction(async |tx| {
+                tokio::try_join!(tx.query(Query::new(format!("select {n}"))), tx.query(sad(n)))
+            })
+            .await;
+        assert!(result.is_ok(), "{n}: {:?}", result.err());
+    }
+
+    // The one that needs no names ends last, after one to which it owes them. Nor does it matter that nobody polls it.
+    let db = unnamed(&test.url());
+    for n in 0..3 {
+        let result = db
+            .transaction(async |tx| {
+                let mut beside = Box::pin(tx.query(Query::new(format!("select {n}"))));
+                assert!(poll_fn(|cx| Poll::Ready(beside.as_mut().poll(cx).is_pending())).await);
+                tx.query(sad(n)).await?;
+                beside.await
+            })
+            .await;
+        assert!(result.is_ok(), "{n}: {:?}", result.err());
+    }
 }

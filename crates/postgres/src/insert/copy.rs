@@ -1,10 +1,4 @@
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{pin::pin, sync::Arc};
 
 use buttress_core::Origin;
 use bytes::Bytes;
@@ -19,6 +13,7 @@ use crate::{
     },
     on_connection::Work,
     recent::Text,
+    sent::Sent,
     statistics::Timed,
 };
 
@@ -36,7 +31,7 @@ impl<T: Sync> Work for Copy<'_, T> {
     /// How many were written, and which were not sent.
     type Output = (u64, Refused);
 
-    async fn on(&self, connection: &Connection, sent: &AtomicBool) -> Result<(u64, Refused), Error> {
+    async fn on(&self, connection: &Connection, sent: &Sent) -> Result<(u64, Refused), Error> {
         self.check(connection).await?;
         let mut refused = Refused::new();
         let parts = Parts::new(&self.encoder, self.rows, &mut refused);
@@ -47,7 +42,7 @@ impl<T: Sync> Work for Copy<'_, T> {
                 Ok((written, refused))
             }
             Err(cause) => {
-                let error = Error::of_statement(self.instance, cause, sent.load(Relaxed));
+                let error = Error::of_statement(self.instance, cause, sent.any());
                 timed.fail(&error);
                 Err(error)
             }
@@ -80,10 +75,10 @@ impl Connection {
         &self,
         text: &str,
         parts: impl Iterator<Item = Bytes>,
-        sent: &AtomicBool,
+        sent: &Sent,
     ) -> Result<u64, tokio_postgres::Error> {
         let (statement, _) = self.prepare_named(text).await?;
-        sent.store(true, Relaxed);
+        sent.tell();
         let copied = async {
             let mut sink = pin!(self.client.copy_in(&statement).await?);
             for part in parts {
