@@ -167,8 +167,10 @@ async fn what_was_acknowledged_is_there_whatever_happens_to_the_server() {
         timeout(PATIENCE + SLACK, caller).await.expect("no caller hangs").unwrap();
     }
 
-    // All is well again.
+    // All is well again. What the black hole has swallowed stays open for the server, unless it is cut.
     drop((once, many));
+    proxy.cut();
+    sleep(Duration::from_millis(200)).await;
     timeout(PATIENCE, db.query(Query::new("select 1"))).await.expect("it answers").unwrap();
     let direct = spy(server.config()).await;
     for (table, told) in [("once", &told_once), ("many", &told_many)] {
