@@ -15,6 +15,7 @@ mod departures;
 mod error;
 mod explain;
 mod from_row;
+mod identifier;
 mod insert;
 mod lease;
 mod lexer;

@@ -1,5 +1,7 @@
 use std::{borrow::Cow, fmt};
 
+use crate::identifier::quoted;
+
 /// The name of a table, as the catalogue has it: without quotes, and in lower case unless it was made with quotes.
 ///
 /// `"users"` is `public.users`, whatever the `search_path`; `"shop.orders"` is `orders` in the schema `shop`. Where a name has
@@ -25,8 +27,7 @@ impl Table {
 
     /// As it is written in SQL.
     pub(crate) fn quoted(&self) -> String {
-        let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!("{}.{}", quote(&self.schema), quote(&self.name))
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 }
 

@@ -371,3 +371,24 @@ async fn a_copy_that_fails_or_is_left_half_way_leaves_nothing() {
     inserts.insert(&rows()).await.unwrap();
     assert_eq!(stored(&db).await.len(), 20_000);
 }
+
+#[tokio::test]
+async fn a_column_can_be_computed() {
+    let test = TestDatabase::new().await;
+    let db = postgres(&test.url(), 1);
+    db.query(Query::new("create table computed (n int, twice int, text text)")).await.unwrap();
+    for above in [1, 1_000] {
+        let inserts = InsertBatch::<i32>::builder("computed")
+            .column("n", |n: &i32| n)
+            .column_with("twice", |n: &i32| n * 2)
+            .column_with("text", |n: &i32| format!("{n}!"))
+            .copy_above(above)
+            .build(&db)
+            .unwrap();
+        for rows in [&[1][..], &[2, 3]] {
+            assert!(inserts.insert(rows).await.unwrap().iter().all(Result::is_ok));
+        }
+    }
+    let right = Query::new("select count(*) from computed where twice = 2 * n and text = n || '!'");
+    assert_eq!(db.query(right).await.unwrap().one().unwrap().get::<i64>(0).unwrap(), 6);
+}

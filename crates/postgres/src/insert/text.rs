@@ -2,6 +2,8 @@
 
 use tokio_postgres::types::Type;
 
+use crate::identifier::quoted;
+
 /// What becomes of a row whose key is there already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OnConflict {
@@ -136,10 +138,6 @@ impl Target {
     fn numbers(&self, columns: &[Box<str>]) -> String {
         list(columns, |name| format!("c{}", self.number(name)))
     }
-}
-
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn type_name(ty: &Type) -> String {

@@ -1,4 +1,4 @@
-use crate::QueryError;
+use crate::{QueryError, identifier::quoted};
 
 /// The name of a channel that Postgres takes as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ impl Channel {
 
     /// As it is written in SQL.
     pub(crate) fn quoted(&self) -> String {
-        format!("\"{}\"", self.0.replace('"', "\"\""))
+        quoted(&self.0)
     }
 }
 
