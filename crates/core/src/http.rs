@@ -43,7 +43,8 @@ const fn status(reason: Reason) -> StatusCode {
         | Reason::Overloaded
         | Reason::BatchFailed
         | Reason::Closed
-        | Reason::LoadFailed => StatusCode::SERVICE_UNAVAILABLE,
+        | Reason::LoadFailed
+        | Reason::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

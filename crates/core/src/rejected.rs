@@ -25,10 +25,12 @@ pub enum Reason {
     Closed,
     /// Another caller's load of the same key failed, and this one waited for it.
     LoadFailed,
+    /// A load balancer has no endpoint.
+    NoEndpoint,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::CircuitOpen,
         Self::RateLimited,
         Self::Overloaded,
@@ -37,6 +39,7 @@ impl Reason {
         Self::BatchFailed,
         Self::Closed,
         Self::LoadFailed,
+        Self::NoEndpoint,
     ];
 
     /// The reason as a stable word for labels: `circuit_open`, `rate_limited`, ...
@@ -58,6 +61,7 @@ impl Reason {
             Self::BatchFailed => ("batch_failed", "the batch with this call failed"),
             Self::Closed => ("closed", "it has been shut down"),
             Self::LoadFailed => ("load_failed", "the load that this call waited for failed"),
+            Self::NoEndpoint => ("no_endpoint", "there is no endpoint to send it to"),
         }
     }
 }
@@ -75,11 +79,12 @@ pub struct Rejected {
     retry_after_nanos: Option<NonZeroU64>,
     reason: Reason,
     sent: bool,
+    one_of_several: bool,
 }
 
 impl Rejected {
     pub(crate) const fn new(origin: Origin, reason: Reason) -> Self {
-        Self { origin, retry_after_nanos: None, reason, sent: false }
+        Self { origin, retry_after_nanos: None, reason, sent: false, one_of_several: false }
     }
 
     /// The same, with the time after which the call has a chance: at least a nanosecond, at most 584 years.
@@ -95,6 +100,13 @@ impl Rejected {
     #[must_use]
     pub const fn after_sending(mut self) -> Self {
         self.sent = true;
+        self
+    }
+
+    /// The same, saying that only one of several endpoints refused: a load balancer's word about what is inside of it.
+    #[must_use]
+    pub const fn by_one_of_several(mut self) -> Self {
+        self.one_of_several = true;
         self
     }
 
@@ -116,6 +128,12 @@ impl Rejected {
     /// Whether the call may have reached the wire. Where it is `false`, repeating the call cannot do anything twice.
     pub const fn sent(&self) -> bool {
         self.sent
+    }
+
+    /// Whether another attempt may go to another endpoint, which need not refuse: [`retry_after`](Self::retry_after) is this
+    /// one's alone.
+    pub const fn is_by_one_of_several(&self) -> bool {
+        self.one_of_several
     }
 
     /// When a new call has a chance, if the layer knows.
@@ -212,6 +230,12 @@ impl Error for Rejected {}
 pub trait Rejectable: From<Rejected> {
     /// The rejection that this error is or carries.
     fn rejected(&self) -> Option<&Rejected>;
+
+    /// Whether the call may have reached the backend. By default a rejection speaks for itself, and any other error may
+    /// have; an error that knows better says so.
+    fn sent(&self) -> bool {
+        self.rejected().is_none_or(Rejected::sent)
+    }
 }
 
 impl Rejectable for Rejected {

@@ -30,6 +30,19 @@ pub trait ReplayRequest<Req> {
         let _ = kept;
         true
     }
+
+    /// The same where the attempt before was not sent, as its error says ([`Rejectable::sent`](crate::Rejectable::sent)):
+    /// then nothing can happen twice. [`can_replay`](Self::can_replay) by default. A rule that copies also what must not
+    /// be carried out twice tells the two apart.
+    fn can_replay_unsent(&self, kept: &Req) -> bool {
+        self.can_replay(kept)
+    }
+
+    /// The same where the attempts before go on: a hedge asks it, before the first attempt whether the call is to be
+    /// hedged at all, and again before each hedge. [`can_replay`](Self::can_replay) by default.
+    fn can_race(&self, kept: &Req) -> bool {
+        self.can_replay(kept)
+    }
 }
 
 /// Every request can be sent again, by its `Clone`.

@@ -15,7 +15,8 @@ impl From<Rejected> for Status {
             | Reason::Overloaded
             | Reason::BatchFailed
             | Reason::Closed
-            | Reason::LoadFailed => Code::Unavailable,
+            | Reason::LoadFailed
+            | Reason::NoEndpoint => Code::Unavailable,
         };
         let mut status = Self::new(code, rejected.reason().sentence());
         if let Some(after) = rejected.retry_after() {

@@ -172,9 +172,9 @@ where
                     this.next.set(Next::Due);
                 }
                 NextProject::Due => {
-                    let can_replay = this.kept.as_ref().is_some_and(|kept| this.requests.can_replay(kept));
+                    let can_race = this.kept.as_ref().is_some_and(|kept| this.requests.can_race(kept));
                     let now = Instant::now();
-                    if can_replay && lent.could_end_in_time(now) && lent.withdraw(now) {
+                    if can_race && lent.could_end_in_time(now) && lent.withdraw(now) {
                         this.next.set(Next::Readying);
                     } else {
                         self.as_mut().start_no_more();

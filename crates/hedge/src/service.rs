@@ -73,6 +73,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         self.budget.deposit(Instant::now);
         let kept = if self.lent.settings.attempts > 1 { self.requests.replay(&request) } else { None };
+        let kept = kept.filter(|kept| self.requests.can_race(kept));
         let spare = kept.is_some().then(|| self.inner.clone());
         let first = self.inner.call(request);
         ResponseFuture::new(first, spare, kept, self.lent, self.classify.clone(), self.requests.clone())

@@ -181,6 +181,10 @@ impl Rejectable for Error {
     fn rejected(&self) -> Option<&Rejected> {
         if let Self::Rejected(rejected) = self { Some(rejected) } else { None }
     }
+
+    fn sent(&self) -> bool {
+        self.sent()
+    }
 }
 
 impl fmt::Display for Error {

@@ -110,6 +110,10 @@ impl Rejectable for Error {
     fn rejected(&self) -> Option<&Rejected> {
         if let Self::Rejected(rejected) = self { Some(rejected) } else { None }
     }
+
+    fn sent(&self) -> bool {
+        self.sent()
+    }
 }
 
 /// Of [`Value::convert`](fred::types::Value::convert), and of whoever uses the driver by itself. The driver's text is

@@ -75,7 +75,11 @@ where
             };
             let result = ready!(future.poll(cx));
             let Stripe { rules, requests } = &**this.stripe;
-            let can_replay = || this.kept.as_ref().is_some_and(|kept| requests.can_replay(kept));
+            let can_replay = |sent| match this.kept.as_ref() {
+                Some(kept) if sent => requests.can_replay(kept),
+                Some(kept) => requests.can_replay_unsent(kept),
+                None => false,
+            };
             let Some(wait) = rules.next(&result, this.course, can_replay) else {
                 return Poll::Ready(this.course.end(result));
             };

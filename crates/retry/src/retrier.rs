@@ -65,7 +65,7 @@ impl<C> Retrier<C> {
         let mut course = Course::default();
         loop {
             let result = f().await;
-            let Some(wait) = self.0.next(&result, &mut course, || true) else { return course.end(result) };
+            let Some(wait) = self.0.next(&result, &mut course, |_| true) else { return course.end(result) };
             drop(result);
             // Calls that fail at once would otherwise keep the thread for as long as they are repeated.
             if wait.is_zero() {

@@ -64,25 +64,28 @@ impl Course {
 impl<C> Rules<C> {
     /// How long to wait before the next attempt, which is counted; `None` where the result stands.
     ///
-    /// `can_replay` is asked only where the next attempt depends on it.
+    /// `can_replay` is asked only where the next attempt depends on it. It is told whether the attempt that failed may
+    /// have reached the backend.
     #[inline]
     pub(crate) fn next<Res, Err>(
         &self,
         result: &Result<Res, Err>,
         course: &mut Course,
-        can_replay: impl FnOnce() -> bool,
+        can_replay: impl FnOnce(bool) -> bool,
     ) -> Option<Duration>
     where
         C: Classify<Res, Err>,
         Err: Rejectable,
     {
         let hint = match self.classify.classify(result) {
-            Outcome::Success | Outcome::Ignored => return None,
-            Outcome::Failure => None,
+            Outcome::Success => return None,
+            Outcome::Ignored if !is_by_one_of_several(result) => return None,
+            Outcome::Ignored | Outcome::Failure => None,
             Outcome::Throttled(hint) => hint,
         };
-        let rejected = result.as_ref().err().and_then(Rejectable::rejected);
-        self.after_failure(hint, rejected, course, can_replay)
+        let error = result.as_ref().err();
+        let sent = error.is_none_or(Rejectable::sent);
+        self.after_failure(hint, error.and_then(Rejectable::rejected), sent, course, can_replay)
     }
 
     #[cold]
@@ -90,20 +93,26 @@ impl<C> Rules<C> {
         &self,
         hint: Option<Duration>,
         rejected: Option<&Rejected>,
+        sent: bool,
         course: &mut Course,
-        can_replay: impl FnOnce() -> bool,
+        can_replay: impl FnOnce(bool) -> bool,
     ) -> Option<Duration> {
+        let elsewhere = rejected.is_some_and(|rejected| rejected.is_by_one_of_several());
         // A breaker or a limiter inside has refused: another attempt at once would be refused as well.
-        if rejected.is_some_and(|rejected| !rejected.sent() && rejected.outcome() != Outcome::Failure) {
+        if rejected.is_some_and(|rejected| !rejected.sent() && rejected.outcome() != Outcome::Failure)
+            && !elsewhere
+        {
             return None;
         }
         if course.retried() >= self.retries {
             return count(&self.counts.attempts_exhausted);
         }
-        if !can_replay() {
+        if !can_replay(sent) {
             return None;
         }
-        let hint = hint.max(rejected.and_then(Rejected::retry_after)).unwrap_or_default();
+        let of_rejection = rejected.and_then(Rejected::retry_after);
+        // Of one endpoint's own time, whoever speaks of it, the others know nothing.
+        let hint = hint.max(of_rejection).filter(|_| !elsewhere).unwrap_or_default();
         if hint > self.backoff.cap() {
             return count(&self.counts.hint_too_long);
         }
@@ -123,10 +132,15 @@ impl<C> Rules<C> {
         }
         self.counts.retries.fetch_add(1, Relaxed);
         repeated.times += 1;
-        // An error that is no rejection does not say, in a way that is known here, whether the call was sent.
-        repeated.sent |= rejected.is_none_or(Rejected::sent);
+        repeated.sent |= sent;
         Some(wait)
     }
+}
+
+/// One endpoint of a balancer inside has refused, as by a breaker of its own: the next attempt may go to another.
+fn is_by_one_of_several<Res, Err: Rejectable>(result: &Result<Res, Err>) -> bool {
+    let rejected = result.as_ref().err().and_then(Rejectable::rejected);
+    rejected.is_some_and(Rejected::is_by_one_of_several)
 }
 
 #[cold]
