@@ -96,7 +96,7 @@ impl Launch {
         command.process_group(0).spawn()
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.dir.join("log")
     }
 
@@ -130,6 +130,18 @@ pub(crate) fn run(
         output.status,
         errors.trim_end()
     )))
+}
+
+/// Looks every few milliseconds, until it is so.
+pub(crate) async fn wait_until(otherwise: &str, mut so: impl FnMut() -> bool) -> io::Result<()> {
+    let deadline = tokio::time::Instant::now() + START_LIMIT;
+    while !so() {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, otherwise));
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Sends `signal` and waits for the end.

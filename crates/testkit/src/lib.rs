@@ -3,7 +3,9 @@
 #[cfg(feature = "allocations")]
 mod alloc;
 mod background;
+mod dnsmasq;
 mod launch;
+mod nginx;
 mod pgbouncer;
 mod ports;
 mod postgres;
@@ -16,6 +18,8 @@ mod workspace;
 
 #[cfg(feature = "allocations")]
 pub use self::alloc::{Counted, allocations};
+pub use self::dnsmasq::DnsServer;
+pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::{PostgresServer, TestDatabase};
 pub use self::proxy::{Fault, FaultProxy, Target};

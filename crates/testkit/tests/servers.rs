@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_testkit::{PgBouncer, PostgresServer, RedisServer, TestDatabase};
+use buttress_testkit::{DnsServer, Nginx, PgBouncer, PostgresServer, RedisServer, TestDatabase};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::{Client, Config, NoTls};
@@ -231,4 +231,59 @@ async fn a_pooler_gives_transactions_one_connection_and_leaves_nothing() {
     pid(&b).await;
     drop(bouncer);
     assert!(TcpStream::connect(("127.0.0.1", config.get_ports()[0])).await.is_err());
+}
+
+#[tokio::test]
+async fn nginx_serves_directives_and_files_survives_a_reload_and_leaves_nothing() {
+    let nginx = Nginx::start("location = /here { return 200 'directive'; }").await;
+    std::fs::write(nginx.dir().join("file"), "of the folder").unwrap();
+    let get = async |path: &str| {
+        let mut stream = TcpStream::connect(nginx.addr()).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map(|_| answer)
+    };
+    assert!(get("/here").await.unwrap().ends_with("directive"));
+    nginx.reload();
+    assert!(get("/file").await.unwrap().ends_with("of the folder"));
+    let (addr, dir) = (nginx.addr(), nginx.dir().to_owned());
+    drop(nginx);
+    assert!(TcpStream::connect(addr).await.is_err());
+    assert!(!dir.exists());
+}
+
+/// What a question for addresses (A) of `stock.test` is answered: the code (3: there is no such name), the TTL and the last
+/// byte of each address.
+async fn stock(server: std::net::SocketAddr) -> std::io::Result<(u8, Vec<(u32, u8)>)> {
+    let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x05stock\x04test\0\0\x01\0\x01";
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+    socket.connect(server).await?;
+    socket.send(question).await?;
+    let mut answer = [0; 512];
+    let length = tokio::time::timeout(Duration::from_secs(5), socket.recv(&mut answer)).await??;
+    // Name (2 bytes), type, class, TTL, length, address.
+    let records = answer[question.len()..length].chunks_exact(16);
+    let mut records: Vec<_> = records
+        .map(|record| (u32::from_be_bytes([record[6], record[7], record[8], record[9]]), record[15]))
+        .collect();
+    records.sort_unstable();
+    Ok((answer[3] & 0xf, records))
+}
+
+#[tokio::test]
+async fn a_dns_server_answers_what_it_was_told_last() {
+    let server = DnsServer::start(7).await;
+    assert_eq!(stock(server.addr()).await.unwrap(), (3, vec![]));
+    server.set("other.test", &["127.0.0.9".parse().unwrap()]).await;
+    server.set("stock.test", &["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()]).await;
+    assert_eq!(stock(server.addr()).await.unwrap(), (0, vec![(7, 1), (7, 2)]));
+    server.set("stock.test", &["127.0.0.3".parse().unwrap()]).await;
+    assert_eq!(stock(server.addr()).await.unwrap(), (0, vec![(7, 3)]));
+    server.kill().await;
+    assert!(stock(server.addr()).await.is_err());
+    server.set("stock.test", &["127.0.0.4".parse().unwrap()]).await;
+    server.restart().await;
+    assert_eq!(stock(server.addr()).await.unwrap(), (0, vec![(7, 4)]));
+    server.set("stock.test", &[]).await;
+    assert_eq!(stock(server.addr()).await.unwrap().0, 3);
 }

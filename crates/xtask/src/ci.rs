@@ -21,7 +21,8 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 7] = [
+const MODELLED: [&str; 8] = [
+    "buttress-balance",
     "buttress-budget",
     "buttress-bulkhead",
     "buttress-cache",

@@ -14,11 +14,14 @@ enum Need {
     Redis,
     Postgres,
     PgBouncer,
+    Nginx,
+    Dnsmasq,
     Setpriv,
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Setpriv];
+    const ALL: [Self; 6] =
+        [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Nginx, Self::Dnsmasq, Self::Setpriv];
 
     /// Debian's package that brings it.
     fn package(self) -> &'static str {
@@ -26,6 +29,9 @@ impl Need {
             Self::Redis => "redis-server",
             Self::Postgres => "postgresql",
             Self::PgBouncer => "pgbouncer",
+            Self::Nginx => "nginx-light",
+            // Not `dnsmasq`, which would start a server on the machine.
+            Self::Dnsmasq => "dnsmasq-base",
             Self::Setpriv => "util-linux",
         }
     }
@@ -34,8 +40,10 @@ impl Need {
         match self {
             Self::Redis => find("redis-server").is_some(),
             Self::Postgres => postgres::is_installed(),
-            // Debian puts it where only root looks.
+            // Debian puts these two where only root looks.
             Self::PgBouncer => find("pgbouncer").is_some() || Path::new("/usr/sbin/pgbouncer").is_file(),
+            Self::Nginx => find("nginx").is_some() || Path::new("/usr/sbin/nginx").is_file(),
+            Self::Dnsmasq => find("dnsmasq").is_some() || Path::new("/usr/sbin/dnsmasq").is_file(),
             Self::Setpriv => find("setpriv").is_some(),
         }
     }
