@@ -1,48 +1,109 @@
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use buttress_core::{Deadline, Origin, Reason};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{error::Error, peer::Peer};
+use crate::{
+    close::Counted,
+    error::Error,
+    limits::{Limits, poll_by},
+    peer::Peer,
+    unread::Unread,
+};
 
 /// The body of an answer, as it comes in.
 ///
 /// Its error is the client's own [`Error`], so reading it under `?` needs no second error type. It keeps to the
 /// [`Deadline`] that surrounds whoever reads it; one that is handed on out of the deadline's scope is not cut off.
 ///
-/// Dropped unread, it closes its connection (HTTP/1.1) or resets its stream (HTTP/2). Read to the end, the connection
-/// is used again.
+/// Read to the end, its connection is used again. Dropped before, it resets its stream (HTTP/2). With HTTP/1.1 a task reads
+/// on for at most 250 ms and 64 KiB, to save the connection; where that is not the end, or is known not to be, the
+/// connection is closed.
 pub struct ResponseBody {
-    body: Incoming,
+    body: Unread,
     peer: Peer,
     origin: Origin,
-    // Boxed, so that the body is `Unpin`, as its readers expect; and made only where it has to wait under a deadline.
-    deadline: Option<(Deadline, Pin<Box<Sleep>>)>,
+    // Boxed: few answers have limits of their own, and all are moved about.
+    reading: Option<Box<Reading>>,
+    // Boxed, so that the body is `Unpin`, as its readers expect; and made only where it has to wait under a limit.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// How the reading of an answer with limits stands.
+struct Reading {
+    limits: Arc<Limits>,
+    received: u64,
+    /// Since when somebody has waited for the next piece; kept only under a limit for it.
+    silent_since: Option<Instant>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(body: Incoming, peer: Peer, origin: Origin) -> Self {
-        Self { body, peer, origin, deadline: None }
+    pub(crate) fn of(
+        response: Response<Incoming>,
+        counted: Counted,
+        peer: Peer,
+        origin: Origin,
+        limits: Option<Arc<Limits>>,
+    ) -> Result<Response<Self>, Error> {
+        if let Some(limit) = limits.as_ref().and_then(|limits| limits.body) {
+            // As hyper understood it: an answer to `HEAD` announces a length that it does not have.
+            if response.body().size_hint().exact().is_some_and(|length| length > limit) {
+                return Err(Error::BodyTooLarge { peer, limit });
+            }
+        }
+        let version = response.version();
+        let reading = limits.map(|limits| Box::new(Reading { limits, received: 0, silent_since: None }));
+        Ok(response.map(|body| Self {
+            body: Unread::new(body, version, counted),
+            peer,
+            origin,
+            reading,
+            timer: None,
+        }))
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(now) = Deadline::current() else {
-            self.deadline = None;
-            return Poll::Pending;
-        };
-        let (set, sleep) = self.deadline.get_or_insert_with(|| (now, Box::pin(sleep_until(now.instant()))));
-        if *set != now {
-            *set = now;
-            sleep.as_mut().reset(now.instant());
+    /// Counts what has arrived.
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Error> {
+        let Some(reading) = &mut self.reading else { return Ok(frame) };
+        reading.silent_since = None;
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        reading.received = reading.received.saturating_add(length);
+        match reading.limits.body {
+            Some(limit) if reading.received > limit => {
+                Err(Error::BodyTooLarge { peer: self.peer.clone(), limit })
+            }
+            _ => Ok(frame),
         }
-        sleep.as_mut().poll(cx)
+    }
+
+    /// The body has nothing yet: is ready when that has lasted too long.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let deadline = Deadline::current().map(Deadline::instant);
+        let limit = self.reading.as_ref().and_then(|reading| reading.limits.read);
+        let piece_due = self
+            .reading
+            .as_mut()
+            .zip(limit)
+            .map(|(reading, limit)| *reading.silent_since.get_or_insert_with(Instant::now) + limit);
+        let at = match (deadline, piece_due) {
+            (Some(deadline), Some(piece_due)) => deadline.min(piece_due),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return Poll::Pending,
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        ready!(poll_by(timer.as_mut(), at, cx));
+        Poll::Ready(match limit.filter(|_| deadline != Some(at)) {
+            Some(limit) => Error::ReadTimeout { peer: self.peer.clone(), limit },
+            None => self.origin.reject(Reason::DeadlineExceeded).after_sending().into(),
+        })
     }
 }
 
@@ -55,12 +116,12 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| {
-                frame.map_err(|error| Error::Body { peer: self.peer.clone(), source: error.into() })
+            return Poll::Ready(frame.map(|frame| match frame {
+                Ok(frame) => self.take(frame),
+                Err(error) => Err(Error::Body { peer: self.peer.clone(), source: error.into() }),
             }));
         }
-        ready!(self.poll_deadline(cx));
-        Poll::Ready(Some(Err(self.origin.reject(Reason::DeadlineExceeded).after_sending().into())))
+        self.poll_limits(cx).map(|error| Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,16 +3,19 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use buttress_core::{BoxError, Origin};
 use http_body::Body;
 use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::{client::legacy::Client, rt::TokioTimer};
 use rustls::ClientConfig;
 
 use crate::{
     client::HttpClient,
-    connect::{Connector, Counts, Schemes},
-    tls,
+    connect::{Connecting, Connector, Counts, Schemes},
+    dial::{Dial, Dialer},
+    idle_task::Executor,
+    limits::Limits,
+    outgoing::Outgoing,
+    places::{Caps, Places},
+    pool_timer::PoolTimer,
+    tls::Tls,
 };
 
 /// Settings of an [`HttpClient`], made by [`HttpClient::builder`].
@@ -23,15 +26,13 @@ pub struct Builder {
     connect_timeout: Duration,
     pool_idle_timeout: Duration,
     pool_max_idle_per_host: usize,
+    caps: Caps,
     http2: bool,
-    tls: Option<ClientConfig>,
+    pub(crate) tls: Tls,
+    pub(crate) dial: Dial,
+    pub(crate) limits: Limits,
+    pub(crate) outgoing: Outgoing,
 }
-
-/// A connection that is silent so long is probed by TCP, so often, and given up after so many probes without an answer:
-/// two minutes in all.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_PROBES: u32 = 4;
 
 /// hyper adds it to the time, which must not overflow.
 const LONGEST_IDLE: Duration = Duration::from_secs(30 * 365 * 86_400);
@@ -45,8 +46,12 @@ impl Builder {
             // connection that the other side is closing fails.
             pool_idle_timeout: Duration::from_secs(50),
             pool_max_idle_per_host: 100,
+            caps: Caps { per_host: 100, total: 1000, waiting: 1000 },
             http2: true,
-            tls: None,
+            tls: Tls::default(),
+            dial: Dial::default(),
+            limits: Limits::default(),
+            outgoing: Outgoing::default(),
         }
     }
 
@@ -70,10 +75,33 @@ impl Builder {
         self
     }
 
-    /// How many idle connections are kept for one host; 0 keeps none. 100 by default. It does not limit the
-    /// connections in use: put a concurrency limit around the client for that.
+    /// How many idle connections are kept for one host; 0 keeps none. 100 by default. What limits those in use
+    /// as well is [`max_connections_per_host`](Self::max_connections_per_host).
     pub fn pool_max_idle_per_host(mut self, count: usize) -> Self {
         self.pool_max_idle_per_host = count;
+        self
+    }
+
+    /// How many connections there may be to one host, in use, idle and being made together. 100 by default. A host is
+    /// scheme, name and port, as URLs write them. Calls that would need one more wait their turn, at most
+    /// [`connect_timeout`](Self::connect_timeout); one that waited in vain ends with
+    /// [`Reason::Overloaded`](buttress_core::Reason::Overloaded), not sent.
+    pub fn max_connections_per_host(mut self, count: usize) -> Self {
+        self.caps.per_host = count;
+        self
+    }
+
+    /// How many connections there may be to all hosts together. 1000 by default. Where it is reached and a call waits, an
+    /// idle connection of another host is closed for it.
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.caps.total = count;
+        self
+    }
+
+    /// How many calls may wait for a connection to be allowed. 1000 by default; more are refused at once with
+    /// [`Reason::Overloaded`](buttress_core::Reason::Overloaded), not sent. With zero, none waits.
+    pub fn max_waiting(mut self, count: usize) -> Self {
+        self.caps.waiting = count;
         self
     }
 
@@ -83,20 +111,22 @@ impl Builder {
         self
     }
 
-    /// TLS by this configuration: other roots, a client certificate, another provider. It needs no feature of this
-    /// crate. Where its ALPN protocols are empty, they are set according to [`http2`](Self::http2).
+    /// TLS by this configuration: another provider, other versions, a verifier of your own. It needs no feature of this
+    /// crate, and excludes [`roots`](Self::roots), [`root_certificates`](Self::root_certificates) and
+    /// [`client_certificate`](Self::client_certificate). Where its ALPN protocols are empty, they are set according to [`http2`](Self::http2).
     ///
     /// Make it by `ClientConfig::builder_with_provider`: `ClientConfig::builder()` panics where two providers are
     /// compiled in.
     pub fn tls_config(mut self, config: ClientConfig) -> Self {
-        self.tls = Some(config);
+        self.tls.config = Some(config);
         self
     }
 
     /// Makes the client. It connects to nobody yet, and needs a tokio runtime only once it is called.
     ///
     /// # Errors
-    /// If the connect timeout is zero, or the TLS provider does not support rustls's default versions.
+    /// If a time limit or a cap on connections is zero, knobs exclude each other, certificates cannot be used, or the TLS
+    /// provider does not support rustls's default versions: see [`InvalidConfig`].
     pub fn build<B>(self) -> Result<HttpClient<B>, InvalidConfig>
     where
         B: Body + Send,
@@ -105,48 +135,56 @@ impl Builder {
         if self.connect_timeout.is_zero() {
             return Err(InvalidConfig::ZeroConnectTimeout);
         }
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        // Divided among a host's addresses, so that a dead one leaves time for the next.
-        http.set_connect_timeout(Some(self.connect_timeout));
-        // Without it, a call of HTTP/1.1 to a peer that has vanished waits for ever.
-        http.set_keepalive(Some(KEEPALIVE_AFTER));
-        http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        http.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-
-        let scheme = match self.tls.map_or_else(tls::default_config, |config| Ok(Some(config))) {
-            Ok(None) => Schemes::Http(http),
-            Ok(Some(config)) => Schemes::HttpAndHttps(https(http, config, self.http2)),
-            Err(error) => return Err(InvalidConfig::Tls(error.into())),
+        if self.caps.per_host == 0 || self.caps.total == 0 {
+            return Err(InvalidConfig::NoConnections);
+        }
+        self.limits.check()?;
+        let tls = self.tls.config()?;
+        let dialer = self.dial.dialer(self.connect_timeout, tls.as_ref())?;
+        let scheme = match tls {
+            None => Schemes::Http(dialer),
+            Some(config) => Schemes::HttpAndHttps(https(dialer, config, self.http2)),
         };
+        #[cfg(not(feature = "proxy"))]
+        let outgoing = self.outgoing;
+        #[cfg(feature = "proxy")]
+        let outgoing = self.outgoing.for_proxy(self.dial.proxy.as_ref());
         let counts = Arc::new(Counts::default());
-        let connector = Connector { scheme, limit: self.connect_timeout, counts: Arc::clone(&counts) };
+        let idle_timeout = self.pool_idle_timeout.min(LONGEST_IDLE);
+        let left = Arc::default();
+        let timer = PoolTimer::new(idle_timeout, &left);
+        let places = Arc::new(Places::new(Origin::new("http", &self.name), self.caps, timer.clone()));
+        let connector = Connector::new(Connecting {
+            scheme,
+            limit: self.connect_timeout,
+            counts: Arc::clone(&counts),
+            places: Arc::clone(&places),
+        });
 
         // To hyper, an idle time of zero means that no task closes what is idle.
         let max_idle = if self.pool_idle_timeout.is_zero() { 0 } else { self.pool_max_idle_per_host };
-        let client = Client::builder(TokioExecutor::new())
+        let client = Client::builder(Executor(left))
             // Without a timer, idle connections are closed only when somebody asks for one.
-            .pool_timer(TokioTimer::new())
+            .pool_timer(timer)
             .timer(TokioTimer::new())
-            .pool_idle_timeout(self.pool_idle_timeout.min(LONGEST_IDLE))
+            .pool_idle_timeout(idle_timeout)
             .pool_max_idle_per_host(max_idle)
             // One HTTP/2 connection carries every call to a host. Where it dies silently, nothing but a ping tells.
             .http2_keep_alive_interval(Duration::from_secs(10))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .build(connector);
-        Ok(HttpClient::new(client, Origin::new("http", &self.name), counts))
+        Ok(HttpClient::new(client, counts, places, self.limits.shared(), outgoing.if_any()))
     }
 }
 
-fn https(http: HttpConnector, mut config: ClientConfig, http2: bool) -> HttpsConnector<HttpConnector> {
+fn https(dialer: Dialer, mut config: ClientConfig, http2: bool) -> HttpsConnector<Dialer> {
     if config.alpn_protocols.is_empty() {
         if http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
         config.alpn_protocols.push(b"http/1.1".to_vec());
     }
-    HttpsConnector::from((http, config))
+    HttpsConnector::from((dialer, config))
 }
 
 /// Why a client cannot be made.
@@ -155,21 +193,52 @@ fn https(http: HttpConnector, mut config: ClientConfig, http2: bool) -> HttpsCon
 pub enum InvalidConfig {
     /// The connect timeout is zero, so nothing could ever connect.
     ZeroConnectTimeout,
+    /// A cap of zero lets there be no connection.
+    NoConnections,
     /// The TLS provider cannot do what rustls asks of it.
     Tls(BoxError),
+    /// Certificates or a key cannot be used.
+    Certificates {
+        /// Which.
+        which: &'static str,
+        /// Why not. It quotes nothing of them.
+        why: BoxError,
+    },
+    /// This asks for TLS, and neither the feature `tls-ring` nor `tls-aws-lc-rs` is on.
+    NoTls(&'static str),
+    /// These two knobs exclude each other.
+    Conflict(&'static str, &'static str),
+    /// `connect_to` was given no address, or one with port 0.
+    Addresses,
+    /// This time limit is zero, so no call could ever succeed.
+    ZeroTimeout(&'static str),
 }
 
 impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ZeroConnectTimeout => f.write_str("a connect timeout of zero lets nothing connect"),
+            Self::NoConnections => f.write_str("a cap of zero connections lets nothing connect"),
             Self::Tls(error) => write!(f, "no TLS with this provider: {error}"),
+            Self::Certificates { which, why } => write!(f, "the {which} cannot be used: {why}"),
+            Self::NoTls(knob) => {
+                write!(
+                    f,
+                    "{knob} needs TLS: turn on the feature `tls-ring` or `tls-aws-lc-rs` of buttress-http"
+                )
+            }
+            Self::Conflict(one, other) => write!(f, "{one} and {other} exclude each other"),
+            Self::Addresses => f.write_str("connect_to needs at least one address, each with a port"),
+            Self::ZeroTimeout(knob) => write!(f, "a {knob} of zero lets no call succeed"),
         }
     }
 }
 
 impl StdError for InvalidConfig {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        if let Self::Tls(error) = self { Some(&**error) } else { None }
+        match self {
+            Self::Tls(error) | Self::Certificates { why: error, .. } => Some(&**error),
+            _ => None,
+        }
     }
 }

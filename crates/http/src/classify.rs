@@ -15,7 +15,8 @@ use crate::{error::Error, retry_after::retry_after};
 /// | other 5xx | `Failure` |
 /// | [`Error::Rejected`] | its own, [`Rejected::outcome`] |
 /// | [`Error::Invalid`], [`Error::Aborted`] | `Ignored`: this side's mistake |
-/// | other errors | `Failure` |
+/// | [`Error::BodyTooLarge`] | `Ignored`: the server works, and would send as much again |
+/// | other errors, timeouts among them | `Failure` |
 ///
 /// It says whether a call failed, not whether it may be repeated: that is for [`Error::sent`] and [`is_idempotent`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,7 +71,7 @@ fn of_response<B>(response: &Response<B>) -> Outcome {
 fn of_error(error: &Error) -> Outcome {
     match error {
         Error::Rejected(rejected) => rejected.outcome(),
-        Error::Invalid { .. } | Error::Aborted { .. } => Outcome::Ignored,
+        Error::Invalid { .. } | Error::Aborted { .. } | Error::BodyTooLarge { .. } => Outcome::Ignored,
         _ => Outcome::Failure,
     }
 }

@@ -17,7 +17,12 @@ use crate::{
     connect::{Connector, Counts},
     error::Error,
     future::ResponseFuture,
+    limits::Limits,
+    outgoing::Outgoing,
     peer::Peer,
+    places::Places,
+    upload::Upload,
+    waiting::Waiting,
 };
 
 /// An HTTP client as a tower `Service`: a pool of connections by hyper, TLS by rustls, limits by default.
@@ -26,10 +31,15 @@ use crate::{
 /// around it.
 ///
 /// `B` is the body of the requests. A connection is a task of the tokio runtime that it was opened on, and ends with it.
-pub struct HttpClient<B> {
-    client: Client<Connector, B>,
-    origin: Origin,
+pub struct HttpClient<B>(Arc<Shared<B>>);
+
+/// Behind one reference: a stack of layers copies its client for every call, and hyper's alone has five of them.
+struct Shared<B> {
+    client: Client<Connector, Upload<B>>,
     counts: Arc<Counts>,
+    limits: Option<Arc<Limits>>,
+    outgoing: Option<Outgoing>,
+    places: Arc<Places>,
 }
 
 /// A body's type says nothing here; it stands on `()` so that `HttpClient::builder()` needs no annotation.
@@ -41,26 +51,36 @@ impl HttpClient<()> {
 }
 
 impl<B> HttpClient<B> {
-    pub(crate) fn new(client: Client<Connector, B>, origin: Origin, counts: Arc<Counts>) -> Self {
-        Self { client, origin, counts }
+    pub(crate) fn new(
+        client: Client<Connector, Upload<B>>,
+        counts: Arc<Counts>,
+        places: Arc<Places>,
+        limits: Option<Arc<Limits>>,
+        outgoing: Option<Outgoing>,
+    ) -> Self {
+        Self(Arc::new(Shared { client, counts, limits, outgoing, places }))
+    }
+
+    pub(crate) fn places(&self) -> &Arc<Places> {
+        &self.0.places
     }
 
     /// The figures of this client's connections.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        Connections { origin: self.origin, counts: Arc::clone(&self.counts) }
+        Connections { counts: Arc::clone(&self.0.counts), places: Arc::clone(&self.0.places) }
     }
 }
 
 impl<B> Clone for HttpClient<B> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), origin: self.origin, counts: Arc::clone(&self.counts) }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<B> fmt::Debug for HttpClient<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("HttpClient").field("origin", &self.0.places.origin).finish_non_exhaustive()
     }
 }
 
@@ -79,22 +99,40 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
+        let Shared { client, limits, outgoing, places, .. } = &*self.0;
+        let origin = places.origin;
         if Deadline::has_expired() {
-            return ResponseFuture::refused(self.origin.reject(Reason::DeadlineExceeded).into());
+            return ResponseFuture::refused(origin.reject(Reason::DeadlineExceeded).into());
         }
+        let Some(mut held) = places.enter() else {
+            return ResponseFuture::refused(origin.reject(Reason::Closed).into());
+        };
         // What is spoken is negotiated with each server. A request that came in by HTTP/2 says so, and hyper would
         // refuse to pass it on to a server of HTTP/1.1.
         *request.version_mut() = Version::HTTP_11;
+        if let Some(outgoing) = outgoing {
+            outgoing.add_to(&mut request);
+        }
+        held.watch(&mut request);
         let peer = Peer::of(request.uri());
-        ResponseFuture::calling(self.client.request(request), peer, self.origin)
+        let (request, waiting) = match limits.as_ref().and_then(|limits| limits.first_byte) {
+            None => (request.map(Upload::unwatched), None),
+            Some(limit) => {
+                let (parts, body) = request.into_parts();
+                let (upload, progress) = Upload::watched(body);
+                (Request::from_parts(parts, upload), Some(Box::new(Waiting::new(limit, progress))))
+            }
+        };
+        let call = client.request(request);
+        ResponseFuture::calling(call, peer, origin, held, limits.clone(), waiting)
     }
 }
 
 /// The figures of a client's connections, made by [`HttpClient::connections`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connections {
-    origin: Origin,
     counts: Arc<Counts>,
+    places: Arc<Places>,
 }
 
 impl Connections {
@@ -109,16 +147,55 @@ impl Connections {
     pub fn failed(&self) -> u64 {
         self.counts.failed.load(Relaxed)
     }
+
+    /// How many there are now: in use, idle, or being made.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.places.taken()
+    }
+
+    /// How many of them are idle. It looks at each of them.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.places.book().open.values().filter(|connection| connection.is_idle()).count()
+    }
+
+    /// How many calls wait for one to be allowed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.places.book().waiting.len()
+    }
+}
+
+/// The figures, not what they are made of.
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("opened", &self.opened())
+            .field("failed", &self.failed())
+            .field("open", &self.open())
+            .field("idle", &self.idle())
+            .field("waiting", &self.waiting())
+            .finish()
+    }
 }
 
 impl Observe for Connections {
     fn origin(&self) -> Origin {
-        self.origin
+        self.places.origin
     }
 
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         visit(Metric::new("connections_opened", Value::Counter(self.opened())));
         visit(Metric::new("connections_failed", Value::Counter(self.failed())));
-        self.origin.observe_rejections(visit);
+        visit(Metric::new("connections_open", gauge(self.open())));
+        visit(Metric::new("connections_idle", gauge(self.idle())));
+        visit(Metric::new("calls_waiting", gauge(self.waiting())));
+        self.places.origin.observe_rejections(visit);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody has that many")]
+fn gauge(count: usize) -> Value {
+    Value::Gauge(count as f64)
 }

@@ -8,34 +8,40 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Rejected};
 use http::{Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use crate::connecting;
+use crate::{
+    connecting::{self, Waits},
+    dial::{Dialed, Dialer},
+    places::Places,
+    stream,
+};
 
 /// Name resolution, TCP and TLS under one time limit: hyper's own limits the TCP handshake alone.
+///
+/// It is one reference, because hyper copies it for every call, as a part of the client.
 #[derive(Clone)]
-pub(crate) struct Connector {
+pub(crate) struct Connector(Arc<Connecting>);
+
+pub(crate) struct Connecting {
     pub(crate) scheme: Schemes,
     pub(crate) limit: Duration,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) places: Arc<Places>,
 }
 
 #[derive(Clone)]
 pub(crate) enum Schemes {
-    Http(HttpConnector),
-    HttpAndHttps(HttpsConnector<HttpConnector>),
+    Http(Dialer),
+    HttpAndHttps(HttpsConnector<Dialer>),
 }
 
 #[derive(Debug, Default)]
@@ -45,20 +51,29 @@ pub(crate) struct Counts {
 }
 
 /// What a connection is: plain or TLS.
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Io = MaybeHttpsStream<Dialed>;
+type Stream = stream::Stream<Io>;
 
 #[derive(Debug)]
 pub(crate) enum ConnectFailure {
     NoTls,
     Scheme,
     TimedOut(Duration),
+    /// There was no place for it.
+    Refused(Rejected),
+    /// The call that it was begun for has another connection.
+    Unwanted,
     Failed(BoxError),
 }
 
 impl Connector {
+    pub(crate) fn new(connecting: Connecting) -> Self {
+        Self(Arc::new(connecting))
+    }
+
     /// What no number of attempts would connect to.
     fn refuse(&self, to: &Uri) -> Option<ConnectFailure> {
-        match (to.scheme(), &self.scheme) {
+        match (to.scheme(), &self.0.scheme) {
             (Some(scheme), Schemes::Http(_)) if *scheme == Scheme::HTTPS => Some(ConnectFailure::NoTls),
             (Some(scheme), _) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => None,
             _ => Some(ConnectFailure::Scheme),
@@ -71,12 +86,9 @@ impl Service<Uri> for Connector {
     type Error = ConnectFailure;
     type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectFailure>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let ready = match &mut self.scheme {
-            Schemes::Http(http) => ready!(http.poll_ready(cx)).map_err(BoxError::from),
-            Schemes::HttpAndHttps(https) => ready!(https.poll_ready(cx)),
-        };
-        Poll::Ready(ready.map_err(ConnectFailure::Failed))
+    /// Connectors are ready at all times.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     // Boxed: hyper-rustls hands out nothing else, and a connection is rare beside a call.
@@ -84,22 +96,24 @@ impl Service<Uri> for Connector {
         if let Some(failure) = self.refuse(&to) {
             return Box::pin(std::future::ready(Err(failure)));
         }
-        let connecting: Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>> =
-            match &mut self.scheme {
-                Schemes::Http(http) => {
-                    let connecting = http.call(to);
-                    Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
-                }
-                Schemes::HttpAndHttps(https) => https.call(to),
-            };
-        let (limit, counts) = (self.limit, Arc::clone(&self.counts));
+        let Connecting { scheme, limit, counts, places } = &*self.0;
+        let place = Arc::clone(places).place(to.clone(), *limit);
+        let connecting: Pin<Box<dyn Future<Output = Result<Io, BoxError>> + Send>> = match scheme {
+            Schemes::Http(http) => {
+                let connecting = oneshot(http.clone(), to);
+                Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
+            }
+            Schemes::HttpAndHttps(https) => Box::pin(oneshot(https.clone(), to)),
+        };
+        let (limit, counts, places) = (*limit, Arc::clone(counts), Arc::clone(places));
         Box::pin(async move {
+            let place = place.await?;
             let since = Instant::now();
             let mut connecting = pin!(timeout(limit, connecting));
             let connected = poll_fn(|cx| {
                 let polled = connecting.as_mut().poll(cx);
                 if polled.is_pending() {
-                    connecting::note(since);
+                    connecting::note(Waits::Connection(since));
                 }
                 polled
             });
@@ -111,13 +125,18 @@ impl Service<Uri> for Connector {
             };
             let count = if result.is_ok() { &counts.opened } else { &counts.failed };
             count.fetch_add(1, Relaxed);
-            result
+            places.open(result?, place)
         })
     }
 }
 
+async fn oneshot<S: Service<Uri>>(mut service: S, to: Uri) -> Result<S::Response, S::Error> {
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    service.call(to).await
+}
+
 /// Whether the last of a host's addresses ran out of its share of the time, which hyper counts by itself.
-fn timed_out(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn timed_out(error: &(dyn StdError + 'static)) -> bool {
     let mut link = Some(error);
     // A chain that long is a circle.
     for _ in 0..64 {
@@ -136,6 +155,8 @@ impl fmt::Display for ConnectFailure {
             Self::NoTls => f.write_str("https needs TLS"),
             Self::Scheme => f.write_str("the scheme is neither http nor https"),
             Self::TimedOut(limit) => write!(f, "no connection within {limit:?}"),
+            Self::Refused(rejected) => rejected.fmt(f),
+            Self::Unwanted => f.write_str("nobody waits for it"),
             Self::Failed(error) => error.fmt(f),
         }
     }

@@ -1,25 +1,79 @@
-//! Lets a call know whether it still waits for its connection to be made.
+//! Lets a call know what its last poll waited for, and a connector whether a call still waits for it.
 //!
 //! hyper polls the connector inside the poll of the call that waits for it, until the call has a connection, be it that
-//! one or another's. So whatever the last poll did not touch is no longer waited for. Should hyper one day poll it
-//! elsewhere, calls only seem to have been sent that were not.
+//! one or another's. From then on a task of its own polls it. So whatever the last poll did not touch is no longer waited
+//! for. Should hyper one day poll it elsewhere, calls only seem to have been sent that were not.
 
 use std::cell::Cell;
 
 use tokio::time::Instant;
 
+use crate::connection::Claim;
+
+/// What a poll saw.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    in_call: bool,
+    opened: bool,
+    waits: Option<Waits>,
+}
+
+/// What a call waits for before its request can be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Waits {
+    /// For a connection to be allowed.
+    Place,
+    /// For the connection that is being made since then.
+    Connection(Instant),
+}
+
 thread_local! {
-    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static SEEN: Cell<Seen> = const { Cell::new(Seen { in_call: false, opened: false, waits: None }) };
+    static OPENED: Cell<Option<Claim>> = const { Cell::new(None) };
 }
 
-/// Runs one poll of a call, and tells since when the connection is being made that it was left waiting for.
-pub(crate) fn watch<R>(poll: impl FnOnce() -> R) -> (R, Option<Instant>) {
-    let outside = SINCE.replace(None);
+/// Puts back what was seen outside, also where the poll panics.
+struct Outside(Seen);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        SEEN.set(self.0);
+    }
+}
+
+/// What a poll of a call left.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// What the call waits for.
+    pub(crate) waits: Option<Waits>,
+    /// The connection that it opened for itself.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// Runs one poll of a call. What is left comes by reference, because an answer is too large to be moved once more.
+pub(crate) fn watch<R>(left: &mut Left, poll: impl FnOnce() -> R) -> R {
+    let _outside = Outside(SEEN.replace(Seen { in_call: true, ..Seen::default() }));
     let result = poll();
-    (result, SINCE.replace(outside))
+    let seen = SEEN.get();
+    left.waits = seen.waits;
+    if seen.opened {
+        left.claim = OPENED.take();
+    }
+    result
 }
 
-/// What is being polled waits for a connection that is being made since then.
-pub(crate) fn note(since: Instant) {
-    SINCE.set(Some(since));
+/// Whether a call is being polled, and not a task that finishes what the call no longer waits for.
+pub(crate) fn in_call() -> bool {
+    SEEN.get().in_call
+}
+
+/// What is being polled waits for that.
+pub(crate) fn note(waits: Waits) {
+    SEEN.set(Seen { waits: Some(waits), ..SEEN.get() });
+}
+
+/// The call that is being polled has opened a connection.
+pub(crate) fn opened(claim: Claim) {
+    SEEN.set(Seen { opened: true, ..SEEN.get() });
+    OPENED.set(Some(claim));
 }

@@ -1,9 +1,9 @@
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use buttress_core::{BoxError, Rejectable, Rejected};
+use buttress_core::{BoxError, Reason, Rejectable, Rejected};
 use hyper_util::client::legacy;
 
-use crate::{connect::ConnectFailure, peer::Peer};
+use crate::{connect::ConnectFailure, peer::Peer, untouched};
 
 /// Why a call got no answer.
 ///
@@ -34,12 +34,34 @@ pub enum Error {
         /// The time there was: the connect timeout, or what a deadline left when connecting began.
         limit: Duration,
     },
-    /// The pooled connection was closed before the request was written to it. Not sent.
+    /// The server closed the connection without having looked at the request: before it was written, or, with HTTP/2, it
+    /// said so (`GOAWAY`, `REFUSED_STREAM`). As good as not sent.
     Canceled {
         /// Whom the request was for.
         peer: Peer,
         /// The failure below.
         source: BoxError,
+    },
+    /// The server was silent for so long after it had been sent the request. The request may have been carried out.
+    FirstByteTimeout {
+        /// Whom the request was for.
+        peer: Peer,
+        /// [`first_byte_timeout`](crate::Builder::first_byte_timeout).
+        limit: Duration,
+    },
+    /// No piece of the answer's body came for so long. The request may have been carried out.
+    ReadTimeout {
+        /// Whom the request was for.
+        peer: Peer,
+        /// [`read_timeout`](crate::Builder::read_timeout).
+        limit: Duration,
+    },
+    /// The answer's body is larger than this client takes. The request may have been carried out.
+    BodyTooLarge {
+        /// Whom the request was for.
+        peer: Peer,
+        /// [`max_response_body`](crate::Builder::max_response_body), in bytes.
+        limit: u64,
     },
     /// The connection ended before an answer came. The request may have been carried out.
     Closed {
@@ -104,17 +126,25 @@ impl Error {
                 ConnectFailure::NoTls => Self::Invalid { peer, why: Invalid::NoTls },
                 ConnectFailure::Scheme => Self::Invalid { peer, why: Invalid::Scheme },
                 ConnectFailure::TimedOut(limit) => Self::ConnectTimeout { peer, limit: *limit },
-                ConnectFailure::Failed(_) => Self::Connect { peer, source: error.into() },
+                ConnectFailure::Refused(rejected) => Self::Rejected(*rejected),
+                ConnectFailure::Failed(_) | ConnectFailure::Unwanted => {
+                    Self::Connect { peer, source: error.into() }
+                }
             };
         }
         if error.is_connect() {
             return Self::Connect { peer, source: error.into() };
         }
-        let Some(below) = below.and_then(|below| below.downcast_ref::<hyper::Error>()) else {
+        let Some(below) = below else {
             return Self::Invalid { peer, why: Invalid::RelativeUrl };
         };
+        let Some(below) = below.downcast_ref::<hyper::Error>() else {
+            // The pool's own: the connection it gave had ended, and another's that was being made was to do for this call.
+            return Self::Canceled { peer, source: error.into() };
+        };
         // hyper says "canceled" of a request alone that it still holds unwritten.
-        let (canceled, user, parse) = (below.is_canceled(), below.is_user(), below.is_parse());
+        let canceled = below.is_canceled() || untouched::by_the_server(below);
+        let (user, parse) = (below.is_user(), below.is_parse());
         let source = error.into();
         match () {
             () if canceled => Self::Canceled { peer, source },
@@ -134,7 +164,24 @@ impl Error {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Canceled { .. } => false,
-            Self::Closed { .. } | Self::Aborted { .. } | Self::Protocol { .. } | Self::Body { .. } => true,
+            Self::FirstByteTimeout { .. }
+            | Self::ReadTimeout { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::Closed { .. }
+            | Self::Aborted { .. }
+            | Self::Protocol { .. }
+            | Self::Body { .. } => true,
+        }
+    }
+
+    /// Whether a time limit ended the call: one of this client's, or a layer's or the caller's deadline. What the system
+    /// itself gives up, such as a connection attempt, is a failure like any other.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Rejected(rejected) => of_time(rejected),
+            Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::ReadTimeout { .. } => true,
+            _ => false,
         }
     }
 
@@ -146,6 +193,9 @@ impl Error {
             Self::Invalid { peer, .. }
             | Self::Connect { peer, .. }
             | Self::ConnectTimeout { peer, .. }
+            | Self::FirstByteTimeout { peer, .. }
+            | Self::ReadTimeout { peer, .. }
+            | Self::BodyTooLarge { peer, .. }
             | Self::Canceled { peer, .. }
             | Self::Closed { peer, .. }
             | Self::Aborted { peer, .. }
@@ -153,6 +203,10 @@ impl Error {
             | Self::Body { peer, .. } => Some(peer),
         }
     }
+}
+
+pub(crate) fn of_time(rejected: &Rejected) -> bool {
+    matches!(rejected.reason(), Reason::TimedOut | Reason::DeadlineExceeded)
 }
 
 impl fmt::Display for Error {
@@ -168,8 +222,20 @@ impl fmt::Display for Error {
             Self::ConnectTimeout { peer, limit } => {
                 write!(f, "no connection to {peer} within {limit:?}; the request was not sent")
             }
+            Self::FirstByteTimeout { peer, limit } => {
+                write!(f, "{peer} was sent the request and did not begin to answer within {limit:?}")
+            }
+            Self::ReadTimeout { peer, limit } => {
+                write!(f, "the answer of {peer} stood still for {limit:?}")
+            }
+            Self::BodyTooLarge { peer, limit } => {
+                write!(f, "the answer of {peer} is larger than the {limit} bytes that are taken")
+            }
             Self::Canceled { peer, .. } => {
-                write!(f, "{peer} closed the connection before the request was written; it was not sent")
+                write!(
+                    f,
+                    "{peer} closed the connection before it took the request, which was not carried out"
+                )
             }
             Self::Closed { peer, source } => write!(
                 f,
@@ -204,24 +270,31 @@ struct Root<'a>(&'a BoxError);
 
 impl fmt::Display for Root<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut error: &(dyn StdError + 'static) = &**self.0;
-        // A chain that long is a circle.
-        for _ in 0..64 {
-            let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            match held.map(|held| held as &(dyn StdError + 'static)).or_else(|| error.source()) {
-                Some(below) => error = below,
-                None => break,
-            }
-        }
-        fmt::Display::fmt(error, f)
+        fmt::Display::fmt(root(&**self.0), f)
     }
+}
+
+pub(crate) fn root<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    // A chain that long is a circle.
+    for _ in 0..64 {
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match held.map(|held| held as &(dyn StdError + 'static)).or_else(|| error.source()) {
+            Some(below) => error = below,
+            None => break,
+        }
+    }
+    error
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Rejected(rejected) => Some(rejected),
-            Self::Invalid { .. } | Self::ConnectTimeout { .. } => None,
+            Self::Invalid { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::FirstByteTimeout { .. }
+            | Self::ReadTimeout { .. }
+            | Self::BodyTooLarge { .. } => None,
             Self::Connect { source, .. }
             | Self::Canceled { source, .. }
             | Self::Closed { source, .. }
@@ -241,5 +314,9 @@ impl From<Rejected> for Error {
 impl Rejectable for Error {
     fn rejected(&self) -> Option<&Rejected> {
         if let Self::Rejected(rejected) = self { Some(rejected) } else { None }
+    }
+
+    fn sent(&self) -> bool {
+        self.sent()
     }
 }

@@ -1,6 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,15 @@ use hyper_util::client::legacy;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{body::ResponseBody, connecting, error::Error, peer::Peer};
+use crate::{
+    body::ResponseBody,
+    close::Held,
+    connecting::{self, Left, Waits},
+    error::Error,
+    limits::{Limits, poll_by},
+    peer::Peer,
+    waiting::Waiting,
+};
 
 pin_project! {
     /// The future of a call: made by [`HttpClient`](crate::HttpClient).
@@ -32,13 +41,18 @@ pin_project! {
     enum State {
         Refused { error: Option<Error> },
         Calling {
+            // Before the call, which until then has its connection to itself.
+            held: Held,
             #[pin]
             call: legacy::ResponseFuture,
             peer: Peer,
             origin: Origin,
+            limits: Option<Arc<Limits>>,
+            // Boxed: few calls have it, and all would carry it.
+            waiting: Option<Box<Waiting>>,
             // Made when the call first has to wait, so that a lazy deadline begins to run no earlier.
             #[pin]
-            deadline: Option<Sleep>,
+            timer: Option<Sleep>,
         },
     }
 }
@@ -48,8 +62,15 @@ impl ResponseFuture {
         Self { state: State::Refused { error: Some(error) } }
     }
 
-    pub(crate) fn calling(call: legacy::ResponseFuture, peer: Peer, origin: Origin) -> Self {
-        Self { state: State::Calling { call, peer, origin, deadline: None } }
+    pub(crate) fn calling(
+        call: legacy::ResponseFuture,
+        peer: Peer,
+        origin: Origin,
+        held: Held,
+        limits: Option<Arc<Limits>>,
+        waiting: Option<Box<Waiting>>,
+    ) -> Self {
+        Self { state: State::Calling { call, peer, origin, held, limits, waiting, timer: None } }
     }
 }
 
@@ -59,33 +80,56 @@ impl Future for ResponseFuture {
     /// # Panics
     /// When it is polled again after a refusal.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (call, peer, origin, mut deadline) = match self.project().state.project() {
+        let (call, peer, origin, held, limits, waiting, mut timer) = match self.project().state.project() {
             StateProj::Refused { error } => {
                 return Poll::Ready(Err(error.take().expect("polled after it was ready")));
             }
-            StateProj::Calling { call, peer, origin, deadline } => (call, peer, origin, deadline),
+            StateProj::Calling { call, peer, origin, held, limits, waiting, timer } => {
+                (call, peer, origin, held, limits, waiting, timer)
+            }
         };
-        let (polled, connecting_since) = connecting::watch(|| call.poll(cx));
+        let mut left = Left::default();
+        let polled = connecting::watch(&mut left, || call.poll(cx));
+        let Left { waits, claim } = left;
+        if claim.is_some() {
+            held.claim = claim;
+        }
         if let Poll::Ready(result) = polled {
+            let peer = std::mem::take(peer);
             return Poll::Ready(match result {
-                Ok(response) => Ok(response.map(|body| ResponseBody::new(body, peer.clone(), *origin))),
-                Err(error) => Err(Error::from_legacy(error, peer.clone())),
+                Ok(mut response) => {
+                    let counted = held.answered(response.extensions_mut());
+                    ResponseBody::of(response, counted, peer, *origin, limits.take())
+                }
+                Err(error) => {
+                    held.end();
+                    Err(Error::from_legacy(error, peer))
+                }
             });
         }
+        held.may_be_sent();
         // Asked for at every wait: the call can have been moved under another deadline, or out of one.
-        match (deadline.as_mut().as_pin_mut(), Deadline::current().map(Deadline::instant)) {
-            (Some(timer), Some(at)) if timer.deadline() == at => {}
-            (Some(timer), Some(at)) => timer.reset(at),
-            (_, at) => deadline.set(at.map(sleep_until)),
+        let deadline = Deadline::current().map(Deadline::instant);
+        let head_due = waiting.as_mut().and_then(|waiting| waiting.due(waits.is_some()));
+        let at = match (deadline, head_due) {
+            (Some(deadline), Some(head_due)) => deadline.min(head_due),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return Poll::Pending,
+        };
+        if timer.is_none() {
+            timer.set(Some(sleep_until(at)));
         }
-        let Some(mut deadline) = deadline.as_pin_mut() else { return Poll::Pending };
-        ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(match connecting_since {
+        let Some(timer) = timer.as_pin_mut() else { return Poll::Pending };
+        ready!(poll_by(timer, at, cx));
+        if let Some(waiting) = waiting.as_ref().filter(|_| deadline != Some(at)) {
+            return Poll::Ready(Err(Error::FirstByteTimeout { peer: peer.clone(), limit: waiting.limit }));
+        }
+        Poll::Ready(Err(match waits {
             None => origin.reject(Reason::DeadlineExceeded).after_sending().into(),
-            Some(since) if since < deadline.deadline() => {
-                Error::ConnectTimeout { peer: peer.clone(), limit: deadline.deadline() - since }
+            Some(Waits::Connection(since)) if since < at => {
+                Error::ConnectTimeout { peer: peer.clone(), limit: at - since }
             }
-            // It had passed before anything was begun.
+            // It had passed before anything was begun, or the call had to wait for others.
             Some(_) => origin.reject(Reason::DeadlineExceeded).into(),
         }))
     }

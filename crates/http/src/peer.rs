@@ -5,12 +5,16 @@ use http::{Uri, uri::Authority};
 /// Whom a request was for: host and port, and nothing else of its URL.
 ///
 /// What else a URL holds may be secret (userinfo, query), so it gets into no error and no log line.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Peer(Option<Authority>);
 
 impl Peer {
     pub(crate) fn of(uri: &Uri) -> Self {
         Self(uri.authority().cloned())
+    }
+
+    pub(crate) fn at(authority: Authority) -> Self {
+        Self(Some(authority))
     }
 
     /// The host, if the request named one.

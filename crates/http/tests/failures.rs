@@ -97,6 +97,7 @@ async fn a_black_hole_ends_with_the_connect_timeout() {
     let error = text(&client, &format!("http://{addr}/account")).await.unwrap_err();
     assert!((ms(195)..ms(600)).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert!(matches!(error, Error::ConnectTimeout { limit, .. } if limit == ms(200)), "{error:?}");
+    assert!(error.is_timeout());
     assert!(!error.sent());
     assert_eq!(error.to_string(), format!("no connection to {addr} within 200ms; the request was not sent"));
     assert_discreet(&error);

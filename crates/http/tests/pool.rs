@@ -15,7 +15,7 @@ use buttress_core::{Metric, Observe, Value};
 use buttress_http::{Error, HttpClient};
 use buttress_testkit::{Fault, FaultProxy, Reply, Upstream};
 use http::{Request, StatusCode, Version};
-use support::{Body, answer, build, call, client, get, ms, read_head, server, text};
+use support::{Body, answer, build, call, client, ms, read_head, server, text};
 use tokio::{io::AsyncReadExt, time::sleep};
 
 #[tokio::test]
@@ -28,6 +28,8 @@ async fn one_connection_serves_calls_made_one_after_the_other() {
     }
     assert_eq!((upstream.connections(), upstream.requests().len()), (1, 20));
     assert_eq!((client.connections().opened(), client.connections().failed()), (1, 0));
+    let shown = format!("{:?}", client.connections());
+    assert!(shown.starts_with("Connections { opened: 1, failed: 0, open: 1, idle: "), "{shown}");
 }
 
 #[tokio::test]
@@ -169,12 +171,16 @@ async fn the_longest_idle_time_keeps_a_connection() {
 
 /// As the kernel tells: the timer of a socket, of which 02 is that of TCP's keep-alive, and the time until it rings.
 #[cfg(target_os = "linux")]
-fn timer_of(local: SocketAddr) -> (u8, Duration) {
-    let port = format!(":{:04X}", local.port());
+fn timer_of(local: SocketAddr, remote: SocketAddr) -> (u8, Duration) {
+    // A port is used again while connections to other servers still wait for their last packets.
+    let [local, remote] = [local, remote].map(|addr| format!(":{:04X}", addr.port()));
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let socket = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let timer =
-        socket.filter(|words| words[1].ends_with(&port)).map(|words| words[5].to_owned()).next().unwrap();
+    let timer = socket
+        .filter(|words| words[1].ends_with(&local) && words[2].ends_with(&remote))
+        .map(|words| words[5].to_owned())
+        .next()
+        .unwrap();
     let (kind, hundredths) = timer.split_once(':').unwrap();
     let hundredths = u64::from_str_radix(hundredths, 16).unwrap();
     (u8::from_str_radix(kind, 16).unwrap(), ms(hundredths * 10))
@@ -200,13 +206,13 @@ async fn a_silent_connection_is_probed_after_a_minute() {
         let local = client_addr.await.unwrap();
         // Until the request is acknowledged, the timer is that of its repetition.
         for _ in 0..100 {
-            if let (2, rings_in) = timer_of(local) {
+            if let (2, rings_in) = timer_of(local, addr) {
                 assert!(rings_in > ms(50_000) && rings_in <= ms(60_000), "{rings_in:?}");
                 return;
             }
             sleep(ms(10)).await;
         }
-        panic!("no keep-alive: {:?}", timer_of(local));
+        panic!("no keep-alive: {:?}", timer_of(local, addr));
     };
     tokio::select! {
         () = waiting => {}
@@ -270,7 +276,7 @@ async fn many_calls_at_once_each_get_their_own_answer() {
 async fn the_figures_of_the_connections_can_be_observed() {
     let upstream = Upstream::start().await;
     let client = build(HttpClient::builder().name("observed"));
-    call(&client, get(&upstream.url())).await.unwrap();
+    text(&client, &upstream.url()).await.unwrap();
     let mut figures = Vec::new();
     client.connections().observe(&mut |metric| figures.push(metric));
     assert_eq!(
@@ -278,6 +284,9 @@ async fn the_figures_of_the_connections_can_be_observed() {
         [
             Metric::new("connections_opened", Value::Counter(1)),
             Metric::new("connections_failed", Value::Counter(0)),
+            Metric::new("connections_open", Value::Gauge(1.0)),
+            Metric::new("connections_idle", Value::Gauge(1.0)),
+            Metric::new("calls_waiting", Value::Gauge(0.0)),
         ]
     );
     assert_eq!(client.connections().origin().name(), "observed");

@@ -9,7 +9,7 @@ use buttress_core::Deadline;
 use buttress_http::{
     Error, HttpClient,
     rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
+        ServerConfig,
         crypto::CryptoProvider,
         pki_types::{CertificateDer, PrivateKeyDer},
     },
@@ -27,17 +27,8 @@ use support::{build, call, client, get, ms, server, text};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-fn providers() -> Vec<Arc<CryptoProvider>> {
-    vec![
-        #[cfg(feature = "tls-ring")]
-        Arc::new(buttress_http::rustls::crypto::ring::default_provider()),
-        #[cfg(feature = "tls-aws-lc-rs")]
-        Arc::new(buttress_http::rustls::crypto::aws_lc_rs::default_provider()),
-    ]
-}
-
-/// An HTTPS server for `localhost`, and the authority that vouches for it.
-async fn https() -> (SocketAddr, CertificateDer<'static>) {
+/// Accepts for `localhost`, with the authority that vouches for it.
+fn acceptor(protocols: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -45,7 +36,7 @@ async fn https() -> (SocketAddr, CertificateDer<'static>) {
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &authority).unwrap();
 
-    let mut config = ServerConfig::builder_with_provider(providers().remove(0))
+    let mut config = ServerConfig::builder_with_provider(support::providers().remove(0))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
@@ -54,8 +45,13 @@ async fn https() -> (SocketAddr, CertificateDer<'static>) {
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), authority.der().clone())
+}
+
+/// An HTTPS server for `localhost`, and the authority that vouches for it.
+async fn https() -> (SocketAddr, CertificateDer<'static>) {
+    let (acceptor, authority) = acceptor(&[b"h2", b"http/1.1"]);
     let addr = server(move |stream, _| {
         let acceptor = acceptor.clone();
         async move {
@@ -70,17 +66,7 @@ async fn https() -> (SocketAddr, CertificateDer<'static>) {
         }
     })
     .await;
-    (addr, authority.der().clone())
-}
-
-fn trusting(authority: &CertificateDer<'static>, provider: Arc<CryptoProvider>) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.clone()).unwrap();
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth()
+    (addr, authority)
 }
 
 fn url(addr: SocketAddr) -> String {
@@ -95,8 +81,8 @@ async fn regression_36_no_set_of_providers_panics_and_certificates_are_verified(
     assert!(matches!(error, Error::Connect { .. }) && !error.sent(), "{error:?}");
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
 
-    for provider in providers() {
-        let client = build(HttpClient::builder().tls_config(trusting(&authority, provider)));
+    for provider in support::providers() {
+        let client = build(HttpClient::builder().tls_config(support::trusting_by(&authority, provider)));
         assert_eq!(text(&client, &url(addr)).await.unwrap(), "hello");
         assert_eq!(text(&client, &url(addr)).await.unwrap(), "hello");
         assert_eq!(client.connections().opened(), 1);
@@ -107,7 +93,7 @@ async fn regression_36_no_set_of_providers_panics_and_certificates_are_verified(
 #[tokio::test]
 async fn a_certificate_for_another_host_is_refused() {
     let (addr, authority) = https().await;
-    let client = build(HttpClient::builder().tls_config(trusting(&authority, providers().remove(0))));
+    let client = build(HttpClient::builder().tls_config(support::trusting(&authority)));
     let error = text(&client, &format!("https://{addr}/")).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.to_string().contains("certificate"), "{error}");
@@ -117,10 +103,35 @@ async fn a_certificate_for_another_host_is_refused() {
 async fn http2_is_negotiated_and_can_be_turned_off() {
     let (addr, authority) = https().await;
     for (http2, version) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
-        let config = trusting(&authority, providers().remove(0));
+        let config = support::trusting(&authority);
         let client = build(HttpClient::builder().http2(http2).tls_config(config));
         assert_eq!(call(&client, get(&url(addr))).await.unwrap().version(), version);
     }
+}
+
+/// RFC 9113, 8.7: such a request may be sent again whatever its method.
+#[tokio::test]
+async fn a_stream_that_the_server_refuses_was_not_sent() {
+    let (acceptor, authority) = acceptor(&[b"h2"]);
+    let addr = server(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut connection = h2::server::handshake(acceptor.accept(stream).await?).await.unwrap();
+            let mut refused = false;
+            while let Some(Ok((_, mut answer))) = connection.accept().await {
+                let reason = if refused { h2::Reason::INTERNAL_ERROR } else { h2::Reason::REFUSED_STREAM };
+                answer.send_reset(reason);
+                refused = true;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let client = build(HttpClient::builder().tls_config(support::trusting(&authority)));
+    let refused = text(&client, &url(addr)).await.unwrap_err();
+    assert!(matches!(refused, Error::Canceled { .. }) && !refused.sent(), "{refused:?}");
+    let reset = text(&client, &url(addr)).await.unwrap_err();
+    assert!(matches!(reset, Error::Closed { .. }) && reset.sent(), "{reset:?}");
 }
 
 #[tokio::test]

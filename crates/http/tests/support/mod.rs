@@ -1,6 +1,10 @@
 //! What several tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+pub(crate) mod authority;
+pub(crate) mod proxies;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use buttress_http::{Builder, Error, HttpClient, ResponseBody};
@@ -12,6 +16,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tower::{Service, ServiceExt};
+
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub(crate) use self::trust::{providers, trusting, trusting_by};
+
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod trust;
 
 pub(crate) type Body = Full<Bytes>;
 pub(crate) type Client = HttpClient<Body>;
@@ -78,7 +89,7 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn answer(stream: &mut TcpStream, body: &str) -> io::Result<()> {
+pub(crate) async fn answer(stream: &mut (impl AsyncWriteExt + Unpin), body: &str) -> io::Result<()> {
     let length = body.len();
     stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes()).await
 }
