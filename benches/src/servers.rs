@@ -1,8 +1,10 @@
 //! Rows that need a server: throughput by the wall clock.
 
+mod http;
 mod postgres;
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     env,
     fs::File,
@@ -10,6 +12,7 @@ use std::{
     io::{self, Write},
     pin::Pin,
     process::{Command, ExitCode, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -36,10 +39,14 @@ pub(crate) struct ServerRow {
     /// Whether it is handed all items at once, and is measured with so many.
     fixed: Option<u64>,
     of_one_caller: bool,
+    /// How long each call took, in nanoseconds; of rows that tell it.
+    latencies: Option<Latencies>,
     work: Box<dyn Fn(u64) -> Boxed<()>>,
     /// Puts the server back to where it was; not timed.
     restore: Option<Box<dyn Fn() -> Boxed<()>>>,
 }
+
+type Latencies = Arc<Mutex<Vec<u64>>>;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
@@ -47,6 +54,8 @@ struct Line {
     name: String,
     ns: f64,
     per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_ns: Option<f64>,
     rounds: usize,
 }
 
@@ -59,7 +68,12 @@ impl ServerRow {
         F: Future<Output = ()> + Send + 'static,
     {
         let work: Box<dyn Fn(u64) -> Boxed<()>> = Box::new(move |items| Box::pin(work(items)));
-        Self { group, name, fixed: None, of_one_caller: false, work, restore: None }
+        Self { group, name, fixed: None, of_one_caller: false, latencies: None, work, restore: None }
+    }
+
+    fn telling(mut self, latencies: &Latencies) -> Self {
+        self.latencies = Some(Arc::clone(latencies));
+        self
     }
 
     fn of_one_caller(mut self) -> Self {
@@ -111,31 +125,56 @@ impl ServerRow {
     }
 }
 
-/// The rows of one caller run in a process of its own that has one core, and its server too. On two, most of what is measured
-/// is how long an idle core takes to wake, which depends on where the scheduler has put a backend, and may be a fifth of a
-/// round trip for hours.
-const ONE_CORE: &str = "--one-core";
+/// Where rows are measured: each place but the last is a process of its own, named by its first argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The rows of one caller, with one core for client and server. On two, most of what is measured is how long an idle
+    /// core takes to wake, which depends on where the scheduler has put a backend, and may be a fifth of a round trip for
+    /// hours.
+    OneCore,
+    /// The client has a core of its own, and the server another: what is measured is what the client costs.
+    ClientsCore,
+    AllCores,
+}
+
+impl Place {
+    const CHILDREN: [Self; 2] = [Self::OneCore, Self::ClientsCore];
+
+    const fn argument(self) -> &'static str {
+        match self {
+            Self::OneCore => "--one-core",
+            Self::ClientsCore => "--clients-core",
+            Self::AllCores => "--all-cores",
+        }
+    }
+}
 
 fn run() -> Result<(), String> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let pinned = arguments.first().is_some_and(|first| first == ONE_CORE);
-    let args = Args::parse(arguments.iter().skip(usize::from(pinned)).cloned())?;
-    if pinned {
-        stay_on_one_core()?;
-        let lines = measured(&args, tokio::runtime::Builder::new_current_thread(), true)?;
-        return lines.iter().try_for_each(|line| {
+    let child = Place::CHILDREN
+        .into_iter()
+        .find(|place| arguments.first().is_some_and(|first| first == place.argument()));
+    let args = Args::parse(arguments.iter().skip(usize::from(child.is_some())).cloned())?;
+    if let Some(place) = child {
+        return measured(&args, place)?.iter().try_for_each(|line| {
             let line = serde_json::to_string(line).map_err(|error| error.to_string())?;
             writeln!(io::stdout(), "{line}").map_err(text)
         });
     }
     let mut json = args.json.as_ref().map(File::create).transpose().map_err(text)?;
-    let mut lines = on_one_core(&arguments)?;
-    lines.extend(measured(&args, tokio::runtime::Builder::new_multi_thread(), false)?);
+    let mut lines = Vec::new();
+    for place in Place::CHILDREN {
+        lines.extend(measured_by_a_child(&arguments, place)?);
+    }
+    lines.extend(measured(&args, Place::AllCores)?);
     let mut out = io::stdout().lock();
-    writeln!(out, "\n{:<42}{:>12}{:>14}", "on real servers", "ns/item", "items/s").map_err(text)?;
+    let head = format!("\n{:<42}{:>12}{:>14}{:>12}", "on real servers", "ns/item", "items/s", "p99 us");
+    writeln!(out, "{head}").map_err(text)?;
     for line in &lines {
-        let Line { group, name, ns, per_second, .. } = line;
-        writeln!(out, "{:<42}{ns:>12.0}{per_second:>14.0}", format!("{group}/{name}")).map_err(text)?;
+        let Line { group, name, ns, per_second, p99_ns, .. } = line;
+        let p99 = p99_ns.map_or_else(String::new, |nanos| format!("{:.0}", nanos / 1e3));
+        writeln!(out, "{:<42}{ns:>12.0}{per_second:>14.0}{p99:>12}", format!("{group}/{name}"))
+            .map_err(text)?;
         if let Some(json) = &mut json {
             let line = serde_json::to_string(line).map_err(|error| error.to_string())?;
             writeln!(json, "{line}").map_err(text)?;
@@ -144,38 +183,63 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// What is started from now on stays there as well.
-fn stay_on_one_core() -> Result<(), String> {
+/// What this thread starts from now on stays there as well.
+fn stay_on_core(core: usize) -> Result<(), String> {
     let mut cores = CpuSet::new();
-    cores.set(0).map_err(|error| error.to_string())?;
+    cores.set(core).map_err(|error| error.to_string())?;
     sched_setaffinity(Pid::from_raw(0), &cores).map_err(|error| error.to_string())
 }
 
-fn on_one_core(arguments: &[String]) -> Result<Vec<Line>, String> {
+fn measured_by_a_child(arguments: &[String], place: Place) -> Result<Vec<Line>, String> {
     let program = env::current_exe().map_err(text)?;
     let mut command = Command::new(program);
-    command.arg(ONE_CORE).args(arguments).stderr(Stdio::inherit());
+    command.arg(place.argument()).args(arguments).stderr(Stdio::inherit());
     let output = command.output().map_err(text)?;
     if !output.status.success() {
-        return Err("the rows of one caller could not be measured".into());
+        return Err(format!("the rows of {} could not be measured", place.argument()));
     }
     let lines = String::from_utf8_lossy(&output.stdout);
     lines.lines().map(|line| serde_json::from_str(line).map_err(|error| error.to_string())).collect()
 }
 
-fn measured(args: &Args, mut runtime: Builder, of_one_caller: bool) -> Result<Vec<Line>, String> {
+fn measured(args: &Args, place: Place) -> Result<Vec<Line>, String> {
+    let mut runtime =
+        if place == Place::AllCores { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    match place {
+        Place::OneCore => stay_on_core(0)?,
+        // Where the server is started.
+        Place::ClientsCore => stay_on_core(1)?,
+        Place::AllCores => {}
+    }
     let runtime = runtime.enable_all().build().map_err(text)?;
     let rounds = if args.quick { 5 } else { 21 };
-    let (mut rows, _server) = runtime.block_on(postgres::rows());
-    rows.retain(|row| row.of_one_caller == of_one_caller && args.filter.matches(&row.id()));
+    let (mut rows, _server): (Vec<ServerRow>, Box<dyn Any>) = if place == Place::ClientsCore {
+        let (rows, server) = runtime.block_on(http::rows());
+        stay_on_core(0)?;
+        (rows, Box::new(server))
+    } else {
+        let (mut rows, server) = runtime.block_on(postgres::rows());
+        rows.retain(|row| row.of_one_caller == (place == Place::OneCore));
+        (rows, Box::new(server))
+    };
+    rows.retain(|row| args.filter.matches(&row.id()));
     let mut times = runtime.block_on(measure(&rows, rounds));
     let line = |row: &ServerRow| {
-        let nanos = times.get_mut(&row.id())?;
-        nanos.sort_by(f64::total_cmp);
-        let ns = nanos[nanos.len() / 2];
-        Some(Line { group: row.group.into(), name: row.name.into(), ns, per_second: 1e9 / ns, rounds })
+        let ns = quantile(times.get_mut(&row.id())?, 0.5)?;
+        let p99_ns = row.latencies.as_ref().and_then(|latencies| {
+            let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut latencies: Vec<f64> = latencies.drain(..).map(|nanos| nanos as f64).collect();
+            quantile(&mut latencies, 0.99)
+        });
+        let (group, name) = (row.group.into(), row.name.into());
+        Some(Line { group, name, ns, per_second: 1e9 / ns, p99_ns, rounds })
     };
     Ok(rows.iter().filter_map(line).collect())
+}
+
+fn quantile(values: &mut [f64], quantile: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get((values.len() as f64 * quantile) as usize).copied()
 }
 
 fn text(error: io::Error) -> String {
@@ -187,6 +251,10 @@ async fn measure(rows: &[ServerRow], rounds: usize) -> BTreeMap<String, Vec<f64>
     let mut items = Vec::new();
     for row in rows {
         items.push(row.calibrate().await);
+        // Of a row that was cold.
+        if let Some(latencies) = &row.latencies {
+            latencies.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
     let mut times: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
@@ -198,4 +266,24 @@ async fn measure(rows: &[ServerRow], rounds: usize) -> BTreeMap<String, Vec<f64>
         }
     }
     times
+}
+
+/// So many callers, each with the next call when it has its answer.
+async fn callers<F>(callers: u64, items: u64, call: impl Fn() -> F + Clone + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let callers: Vec<_> = (0..callers)
+        .map(|caller| {
+            let (call, mine) = (call.clone(), items / callers + u64::from(caller < items % callers));
+            tokio::spawn(async move {
+                for _ in 0..mine {
+                    call().await;
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.expect("no caller panics");
+    }
 }

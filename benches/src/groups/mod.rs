@@ -1,5 +1,6 @@
 //! The rows: one file a group, in the order of the table.
 
+mod balance;
 mod batch;
 mod breaker;
 mod bulkhead;
@@ -32,6 +33,7 @@ pub(crate) fn rows() -> Vec<Row> {
         bulkhead::rows(),
         cache::rows(),
         batch::rows(),
+        balance::rows(),
     ]
     .concat()
 }

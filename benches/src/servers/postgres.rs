@@ -20,7 +20,7 @@ use futures_util::{StreamExt, pin_mut, stream};
 use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, Service, ServiceExt};
 
-use super::ServerRow;
+use super::{ServerRow, callers};
 
 const CALLERS: u64 = 64;
 /// Rows that can be looked up.
@@ -56,26 +56,6 @@ fn pool(server: &PostgresServer) -> Pool {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(server.config(), NoTls, recycling);
     Pool::builder(manager).max_size(POOL).build().expect("it has no timeouts")
-}
-
-/// So many callers, each with the next call when it has its answer.
-async fn callers<F>(callers: u64, items: u64, call: impl Fn() -> F + Clone + Send + 'static)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let callers: Vec<_> = (0..callers)
-        .map(|caller| {
-            let (call, mine) = (call.clone(), items / callers + u64::from(caller < items % callers));
-            tokio::spawn(async move {
-                for _ in 0..mine {
-                    call().await;
-                }
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("no caller panics");
-    }
 }
 
 /// What one writes by hand: a channel to a worker, and one back for each call. The worker takes what is there.
