@@ -32,12 +32,14 @@ thread_local! {
     static OPENED: Cell<Option<Claim>> = const { Cell::new(None) };
 }
 
-/// Puts back what was seen outside, also where the poll panics.
+/// Puts back what was seen outside, also where the poll panics: a connection that it had opened is then nobody's.
 struct Outside(Seen);
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        SEEN.set(self.0);
+        if SEEN.replace(self.0).opened {
+            drop(OPENED.take());
+        }
     }
 }
 
@@ -76,4 +78,43 @@ pub(crate) fn note(waits: Waits) {
 pub(crate) fn opened(claim: Claim) {
     SEEN.set(Seen { opened: true, ..SEEN.get() });
     OPENED.set(Some(claim));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::Arc,
+        time::Duration,
+    };
+
+    use buttress_core::Origin;
+    use http::Uri;
+
+    use super::*;
+    use crate::{
+        connection::Connection,
+        places::{Caps, Places},
+        pool_timer::PoolTimer,
+    };
+
+    #[tokio::test]
+    async fn a_call_that_panics_lets_go_of_what_it_opened() {
+        let caps = Caps { per_host: 1, total: 1, waiting: 1 };
+        let timer = PoolTimer::new(Duration::from_secs(1), &Arc::default());
+        let places = Arc::new(Places::new(Origin::new("http", "panics"), caps, timer));
+        let connection = Arc::new(Connection::new(Uri::from_static("http://host/"), false, places, true));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            watch(&mut Left::default(), || {
+                opened(Claim(Arc::clone(&connection)));
+                panic!("on purpose");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert!(connection.is_idle(), "it is claimed by a call that is no more");
+
+        let mut left = Left::default();
+        watch(&mut left, || opened(Claim(Arc::clone(&connection))));
+        assert!(left.claim.is_some());
+    }
 }
