@@ -86,7 +86,7 @@ impl Service<Uri> for Connector {
     type Error = ConnectFailure;
     type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectFailure>> + Send>>;
 
-    /// Connectors are ready at all times.
+    /// Whoever dials is asked in the call, once there is a place.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }

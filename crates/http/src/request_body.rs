@@ -13,7 +13,7 @@ use std::{
 };
 
 use buttress_core::BoxError;
-use futures_core::Stream;
+use futures_util::Stream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Bytes;
 

@@ -11,7 +11,7 @@ use std::{
 use buttress_core::BoxError;
 use buttress_http::Body;
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::Stream;
 use http_body::Body as HttpBody;
 use pieces::{KEPT, Piece, data, next, pieces, rest, trailers};
 

@@ -12,10 +12,7 @@ use std::{
 };
 
 use buttress_core::BoxError;
-use buttress_http::{
-    Body, HttpClient, Idempotent, StatusClassifier,
-    rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider, pki_types::PrivateKeyDer},
-};
+use buttress_http::{Body, HttpClient, Idempotent, Roots, StatusClassifier};
 use buttress_retry::RetryLayer;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -27,19 +24,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use support::{ms, server};
+use support::{authority::Authority, ms, server};
 use tokio::{sync::mpsc, time::Instant};
-use tokio_rustls::TlsAcceptor;
 use tower::{Layer, ServiceExt};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
-
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "tls-ring")]
-    return Arc::new(buttress_http::rustls::crypto::ring::default_provider());
-    #[cfg(all(feature = "tls-aws-lc-rs", not(feature = "tls-ring")))]
-    return Arc::new(buttress_http::rustls::crypto::aws_lc_rs::default_provider());
-}
 
 /// A server that answers by this function, and a client that trusts it.
 async fn https<F, Fut>(answer: F) -> (String, HttpClient<Body>)
@@ -47,16 +36,8 @@ where
     F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Answer>> + Send + 'static,
 {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], PrivateKeyDer::try_from(key).unwrap())
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let authority = Authority::new();
+    let acceptor = authority.acceptor_with("localhost", None, &[b"h2"]);
     let addr = server(move |stream, _| {
         let (acceptor, answer) = (acceptor.clone(), answer.clone());
         async move {
@@ -71,14 +52,8 @@ where
         }
     })
     .await;
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = HttpClient::builder().tls_config(config).build().unwrap();
+    let client =
+        HttpClient::builder().roots(Roots::Given).root_certificates(authority.pem()).build().unwrap();
     (format!("https://localhost:{}/", addr.port()), client)
 }
 

@@ -12,14 +12,7 @@ use std::{
     },
 };
 
-use buttress_http::{
-    Builder, Error, HttpClient,
-    rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
-        crypto::CryptoProvider,
-        pki_types::{CertificateDer, PrivateKeyDer},
-    },
-};
+use buttress_http::{Builder, Error, HttpClient, Roots};
 use bytes::Bytes;
 use http::{Response, Version};
 use http_body_util::Full;
@@ -28,49 +21,24 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use support::{Client, build, call, get, ms, server, text};
+use support::{Client, authority::Authority, build, call, get, ms, server, text};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tokio_rustls::TlsAcceptor;
-
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "tls-ring")]
-    let provider = buttress_http::rustls::crypto::ring::default_provider();
-    #[cfg(not(feature = "tls-ring"))]
-    let provider = buttress_http::rustls::crypto::aws_lc_rs::default_provider();
-    Arc::new(provider)
-}
 
 /// An HTTPS server that answers each request after `pause`.
 struct Https {
     addr: SocketAddr,
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
-    authority: CertificateDer<'static>,
+    authority: Authority,
 }
 
 impl Https {
-    async fn start(pause: u64, protocols: &'static [&'static str]) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+    async fn start(pause: u64, protocols: &[&[u8]]) -> Self {
+        let authority = Authority::new();
+        let acceptor = authority.acceptor_with("localhost", None, protocols);
         let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counts = (Arc::clone(&open), Arc::clone(&most));
         let addr = server(move |stream, _| {
@@ -91,7 +59,7 @@ impl Https {
             }
         })
         .await;
-        Self { addr, open, most, authority: authority.der().clone() }
+        Self { addr, open, most, authority }
     }
 
     fn url(&self) -> String {
@@ -100,16 +68,8 @@ impl Https {
 }
 
 fn trusting(builder: Builder, servers: &[&Https]) -> Client {
-    let mut roots = RootCertStore::empty();
-    for server in servers {
-        roots.add(server.authority.clone()).unwrap();
-    }
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    build(builder.tls_config(config))
+    let authorities: String = servers.iter().map(|server| server.authority.pem()).collect();
+    build(builder.roots(Roots::Given).root_certificates(authorities))
 }
 
 fn spawn(client: &Client, url: String) -> JoinHandle<Result<String, Error>> {
@@ -119,7 +79,7 @@ fn spawn(client: &Client, url: String) -> JoinHandle<Result<String, Error>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_connection_carries_all_calls_also_those_that_began_without_one() {
-    let server = Https::start(20, &["h2", "http/1.1"]).await;
+    let server = Https::start(20, &[b"h2", b"http/1.1"]).await;
     for cap in [1, 4, 100] {
         let client = trusting(HttpClient::builder().max_connections_per_host(cap), &[&server]);
         let calls: Vec<_> = (0..64).map(|_| spawn(&client, server.url())).collect();
@@ -147,7 +107,7 @@ async fn one_connection_carries_all_calls_also_those_that_began_without_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_chooses_http1_gets_no_more_than_the_cap() {
-    let server = Https::start(2, &["http/1.1"]).await;
+    let server = Https::start(2, &[b"http/1.1"]).await;
     let client = trusting(HttpClient::builder().max_connections_per_host(3), &[&server]);
     let calls: Vec<_> = (0..48).map(|_| spawn(&client, server.url())).collect();
     for call in calls {
@@ -158,8 +118,8 @@ async fn a_server_that_chooses_http1_gets_no_more_than_the_cap() {
 
 #[tokio::test]
 async fn an_idle_http2_connection_makes_room_for_another_host() {
-    let (one, other) = (Https::start(0, &["h2"]).await, Https::start(0, &["h2", "http/1.1"]).await);
-    let third = Https::start(0, &["http/1.1"]).await;
+    let (one, other) = (Https::start(0, &[b"h2"]).await, Https::start(0, &[b"h2", b"http/1.1"]).await);
+    let third = Https::start(0, &[b"http/1.1"]).await;
     let servers = [&one, &other, &third];
     let client = trusting(HttpClient::builder().max_connections(2), &servers);
     for n in 0..30 {
@@ -172,7 +132,7 @@ async fn an_idle_http2_connection_makes_room_for_another_host() {
 
 #[tokio::test]
 async fn calls_in_flight_end_before_the_connection_is_closed() {
-    let server = Https::start(200, &["h2"]).await;
+    let server = Https::start(200, &[b"h2"]).await;
     let client = trusting(HttpClient::builder(), &[&server]);
     assert_eq!(call(&client, get(&server.url())).await.unwrap().version(), Version::HTTP_2);
     let calls: Vec<_> = (0..8).map(|_| spawn(&client, server.url())).collect();
@@ -192,7 +152,7 @@ async fn calls_in_flight_end_before_the_connection_is_closed() {
 
 #[tokio::test]
 async fn what_does_not_end_in_time_is_cut_off() {
-    let server = Https::start(60_000, &["h2"]).await;
+    let server = Https::start(60_000, &[b"h2"]).await;
     let client = trusting(HttpClient::builder(), &[&server]);
     let calls: Vec<_> = (0..3).map(|_| spawn(&client, server.url())).collect();
     sleep(ms(300)).await;

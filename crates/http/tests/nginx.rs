@@ -66,13 +66,12 @@ async fn idle_connections_that_are_closed_under_a_request_reach_no_caller() {
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_goes_on_over_goaways_and_reloads() {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = params.self_signed(&key).unwrap();
+    let authority = support::authority::Authority::new();
+    let (chain, key) = authority.issue("localhost");
     let site = "keepalive_requests 200; location / { return 200 'hello'; }";
-    let nginx = Nginx::start_tls(site, &certificate.pem(), &key.serialize_pem()).await;
+    let nginx = Nginx::start_tls(site, &chain, &key).await;
 
-    let client = HttpClient::builder().tls_config(support::trusting(certificate.der()));
+    let client = HttpClient::builder().root_certificates(authority.pem());
     let url = nginx.url();
     let calls = all_are_answered(client, &url, (32, 60), |_| ms(2), Version::HTTP_2);
     let reloads = async {

@@ -9,7 +9,7 @@ use buttress_core::Deadline;
 use buttress_http::{
     Error, HttpClient,
     rustls::{
-        ServerConfig,
+        ClientConfig, RootCertStore, ServerConfig,
         crypto::CryptoProvider,
         pki_types::{CertificateDer, PrivateKeyDer},
     },
@@ -27,6 +27,30 @@ use support::{build, call, client, get, ms, server, text};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+fn providers() -> Vec<Arc<CryptoProvider>> {
+    vec![
+        #[cfg(feature = "tls-ring")]
+        Arc::new(buttress_http::rustls::crypto::ring::default_provider()),
+        #[cfg(feature = "tls-aws-lc-rs")]
+        Arc::new(buttress_http::rustls::crypto::aws_lc_rs::default_provider()),
+    ]
+}
+
+/// A client's configuration that trusts this authority alone.
+fn trusting(authority: &CertificateDer<'static>) -> ClientConfig {
+    trusting_by(authority, providers().remove(0))
+}
+
+fn trusting_by(authority: &CertificateDer<'static>, provider: Arc<CryptoProvider>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).unwrap();
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 /// Accepts for `localhost`, with the authority that vouches for it.
 fn acceptor(protocols: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
     let mut params = CertificateParams::default();
@@ -36,7 +60,7 @@ fn acceptor(protocols: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &authority).unwrap();
 
-    let mut config = ServerConfig::builder_with_provider(support::providers().remove(0))
+    let mut config = ServerConfig::builder_with_provider(providers().remove(0))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
@@ -81,8 +105,8 @@ async fn regression_36_no_set_of_providers_panics_and_certificates_are_verified(
     assert!(matches!(error, Error::Connect { .. }) && !error.sent(), "{error:?}");
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
 
-    for provider in support::providers() {
-        let client = build(HttpClient::builder().tls_config(support::trusting_by(&authority, provider)));
+    for provider in providers() {
+        let client = build(HttpClient::builder().tls_config(trusting_by(&authority, provider)));
         assert_eq!(text(&client, &url(addr)).await.unwrap(), "hello");
         assert_eq!(text(&client, &url(addr)).await.unwrap(), "hello");
         assert_eq!(client.connections().opened(), 1);
@@ -93,7 +117,7 @@ async fn regression_36_no_set_of_providers_panics_and_certificates_are_verified(
 #[tokio::test]
 async fn a_certificate_for_another_host_is_refused() {
     let (addr, authority) = https().await;
-    let client = build(HttpClient::builder().tls_config(support::trusting(&authority)));
+    let client = build(HttpClient::builder().tls_config(trusting(&authority)));
     let error = text(&client, &format!("https://{addr}/")).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.to_string().contains("certificate"), "{error}");
@@ -103,7 +127,7 @@ async fn a_certificate_for_another_host_is_refused() {
 async fn http2_is_negotiated_and_can_be_turned_off() {
     let (addr, authority) = https().await;
     for (http2, version) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
-        let config = support::trusting(&authority);
+        let config = trusting(&authority);
         let client = build(HttpClient::builder().http2(http2).tls_config(config));
         assert_eq!(call(&client, get(&url(addr))).await.unwrap().version(), version);
     }
@@ -127,7 +151,7 @@ async fn a_stream_that_the_server_refuses_was_not_sent() {
         }
     })
     .await;
-    let client = build(HttpClient::builder().tls_config(support::trusting(&authority)));
+    let client = build(HttpClient::builder().tls_config(trusting(&authority)));
     let refused = text(&client, &url(addr)).await.unwrap_err();
     assert!(matches!(refused, Error::Canceled { .. }) && !refused.sent(), "{refused:?}");
     let reset = text(&client, &url(addr)).await.unwrap_err();

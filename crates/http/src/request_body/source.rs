@@ -6,7 +6,7 @@ use std::{
 };
 
 use buttress_core::BoxError;
-use futures_core::Stream;
+use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Bytes;
 use pin_project_lite::pin_project;

@@ -17,13 +17,6 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
-#[allow(unused_imports, reason = "each test file uses a part of it")]
-pub(crate) use self::trust::{providers, trusting, trusting_by};
-
-#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
-mod trust;
-
 pub(crate) type Body = Full<Bytes>;
 pub(crate) type Client = HttpClient<Body>;
 
