@@ -87,6 +87,16 @@ impl Backoff {
         self.cap
     }
 
+    /// The first delay, before the jitter.
+    pub const fn first(&self) -> Duration {
+        self.first
+    }
+
+    /// By what each delay is longer than the one before.
+    pub const fn factor(&self) -> f64 {
+        self.factor
+    }
+
     /// A sequence of delays with its own source of chance, which the first delay takes from the thread's generator
     /// ([`fastrand::seed`] makes it repeatable).
     pub fn delays(&self) -> Delays {

@@ -4,6 +4,7 @@
 mod backoff;
 mod classify;
 mod deadline;
+mod decision;
 #[cfg(feature = "http")]
 mod http;
 mod observe;
@@ -22,7 +23,8 @@ pub use self::{
     backoff::{Backoff, Delays, InvalidBackoff, Jitter},
     classify::{ByError, Classify, Outcome},
     deadline::{Deadline, Scope, Scoped},
-    observe::{Metric, Observe, Value},
+    decision::{Decision, Decisions},
+    observe::{Metric, Observe, Setting, SettingValue, UnknownAction, Value, WeakObserve},
     origin::Origin,
     rejected::{BoxError, Reason, Rejectable, Rejected},
     replay::{CloneRequest, ReplayRequest},
