@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use buttress_core::{thread_number, thread_stripes};
+use buttress_core::{Setting, SettingValue, thread_number, thread_stripes};
 use tokio::time::Instant;
 
 use crate::ledger::{LAST_SLOT, Ledger, SLOTS};
@@ -133,6 +133,18 @@ impl Budget {
         let limit = self.inner.limit.as_ref()?;
         let slot = self.slot(now);
         Some(limit.allowed(self.inner.ledger.calls(slot)).saturating_sub(self.inner.ledger.extra(slot)))
+    }
+
+    /// Tells its settings, for the [`Observe`](buttress_core::Observe) of the layer that asks it: `budget_ratio`, and for
+    /// each `budget_window` a `budget_floor`.
+    #[expect(clippy::cast_precision_loss, reason = "a share of calls, not a ledger")]
+    pub fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let ratio = self.inner.limit.as_ref().map(|limit| SettingValue::Ratio(limit.millionths as f64 / 1e6));
+        let floor = self.inner.limit.as_ref().map(|limit| SettingValue::Count(limit.floor));
+        let window = Duration::from_nanos(self.inner.slot_nanos.saturating_mul(SLOTS));
+        visit(Setting::new("budget_ratio", ratio.unwrap_or(SettingValue::Off)));
+        visit(Setting::new("budget_floor", floor.unwrap_or(SettingValue::Off)));
+        visit(Setting::new("budget_window", SettingValue::Duration(window)));
     }
 
     /// How many calls were ever counted.

@@ -45,6 +45,16 @@ pub(crate) enum Algorithm {
     Vegas,
 }
 
+impl Algorithm {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Aimd => "aimd",
+            Self::Gradient2 => "gradient2",
+            Self::Vegas => "vegas",
+        }
+    }
+}
+
 impl Adaptive {
     /// Grows by one for each window that was good, and shrinks by a tenth for each that was bad (additive increase,
     /// multiplicative decrease: what TCP began with). For backends whose latency says little, and that fail or time out

@@ -1,5 +1,7 @@
 use std::{error::Error, fmt, time::Duration};
 
+use buttress_core::{Setting, SettingValue};
+
 use crate::{Adaptive, Criticality, permits::Plan};
 
 /// How many calls may be in flight: a fixed number, or one that follows what the backend can take.
@@ -68,6 +70,19 @@ impl Limit {
             Kind::Fixed(calls) => calls,
             Kind::Adaptive(adaptive) => adaptive.min,
         }
+    }
+
+    /// A fixed one is `limit`, an adaptive one `algorithm`, `limit_min` and `limit_max`; then the `reserve`.
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        match self.kind {
+            Kind::Fixed(limit) => visit(Setting::new("limit", SettingValue::Count(limit.into()))),
+            Kind::Adaptive(adaptive) => {
+                visit(Setting::new("algorithm", SettingValue::Word(adaptive.algorithm.word())));
+                visit(Setting::new("limit_min", SettingValue::Count(adaptive.min.into())));
+                visit(Setting::new("limit_max", SettingValue::Count(adaptive.max.into())));
+            }
+        }
+        visit(Setting::new("reserve", SettingValue::Count(self.reserve.into())));
     }
 
     pub(crate) const fn initial(self) -> u32 {
@@ -235,6 +250,18 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    pub(crate) fn tell(&self, visit: &mut dyn FnMut(Setting)) {
+        self.limit.settings(visit);
+        let (capacity, wait) = match self.queue {
+            Some(queue) => {
+                (SettingValue::Count(queue.capacity.into()), SettingValue::Duration(queue.max_wait))
+            }
+            None => (SettingValue::Off, SettingValue::Off),
+        };
+        visit(Setting::new("queue_capacity", capacity));
+        visit(Setting::new("max_wait", wait));
+    }
+
     pub(crate) fn plan(&self) -> Plan {
         Plan {
             limit: self.limit.initial() as usize,

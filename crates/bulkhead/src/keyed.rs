@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Metric, Observe, Origin, Reason, Rejected, Value};
+use buttress_core::{Metric, Observe, Origin, Reason, Rejected, Setting, Value, WeakObserve};
 use quick_cache::{Lifecycle, UnitWeighter, sync::Cache};
 use tokio::time::Instant;
 
@@ -248,6 +248,10 @@ impl<K: Key> Observe for Limiters<K> {
         self.0.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "there are fewer keys than a float can count")]
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let (mut keys, mut in_flight, mut waiting) = (0_u64, 0_u64, 0_u64);
@@ -261,5 +265,9 @@ impl<K: Key> Observe for Limiters<K> {
         visit(Metric::new("in_flight", Value::Gauge(in_flight as f64)));
         visit(Metric::new("waiting", Value::Gauge(waiting as f64)));
         self.0.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.0.settings.tell(visit);
     }
 }

@@ -3,7 +3,8 @@ use std::sync::atomic::{Ordering::Acquire, fence};
 use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use buttress_core::{
-    ByError, Classify, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Value,
+    ByError, Classify, Decision, Metric, Observe, Origin, Outcome, Reason, Rejectable, Rejected, Setting,
+    Value, WeakObserve,
 };
 
 use crate::{
@@ -77,6 +78,11 @@ impl Inner {
             && !matches!(entry, Entry::Permit(_))
         {
             adaptive.saw_full(&self.permits);
+        }
+        match entry {
+            Entry::Full => Decision::note(self.origin, "refused", || self.permits.in_words()),
+            Entry::Wait(_) => Decision::note(self.origin, "queued", || self.permits.in_words()),
+            Entry::Permit(_) => {}
         }
         entry
     }
@@ -242,6 +248,10 @@ impl Observe for Limiter {
         self.inner().origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let snapshot = self.snapshot();
         visit(Metric::new("limit", Value::Gauge(snapshot.limit.into())));
@@ -249,6 +259,10 @@ impl Observe for Limiter {
         visit(Metric::new("waiting", Value::Gauge(snapshot.waiting.into())));
         visit(Metric::new("shed", Value::Counter(snapshot.shed)));
         self.inner().origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.inner().settings.tell(visit);
     }
 }
 

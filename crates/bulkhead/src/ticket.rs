@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Deadline, Reason};
+use buttress_core::{Deadline, Decision, Reason};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
@@ -70,8 +70,16 @@ impl Ticket {
         self.key = None;
         Poll::Ready(match standing {
             Standing::Granted(source) => Ok(Admitted::new(self.inner, source)),
-            Standing::Waiting => Err(self.reason),
-            Standing::Shed => Err(Reason::Overloaded),
+            Standing::Waiting => {
+                Decision::note(self.inner.origin, "gave_up", || "no permit became free in time".into());
+                Err(self.reason)
+            }
+            Standing::Shed => {
+                Decision::note(self.inner.origin, "gave_up", || {
+                    "a call that matters more took its place".into()
+                });
+                Err(Reason::Overloaded)
+            }
         })
     }
 }

@@ -1,7 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    ByError, Classify, Metric, Observe, Origin, Outcome, Rejectable, Rejected, Value, thread_stripes,
+    ByError, Classify, Metric, Observe, Origin, Outcome, Rejectable, Rejected, Setting, UnknownAction, Value,
+    WeakObserve, thread_stripes,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -177,6 +178,10 @@ impl Observe for Breaker {
         self.inner().origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a window holds fewer calls than a float can count")]
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let snapshot = self.snapshot();
@@ -191,6 +196,25 @@ impl Observe for Breaker {
             visit(Metric::new("shadow_refused_good", Value::Counter(shadow.refused_good)));
         }
         self.inner().origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.settings().tell(visit);
+    }
+
+    /// `force_open`, `force_closed`, and `reset`, which ends both and closes it.
+    fn actions(&self) -> &'static [&'static str] {
+        &["force_open", "force_closed", "reset"]
+    }
+
+    fn act(&self, action: &str) -> Result<(), UnknownAction> {
+        match action {
+            "force_open" => self.force_open(),
+            "force_closed" => self.force_closed(),
+            "reset" => self.reset(),
+            _ => return Err(UnknownAction),
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt::Write,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use buttress_core::{Origin, Reason, Rejected, thread_number};
+use buttress_core::{Decision, Origin, Reason, Rejected, thread_number};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -18,6 +21,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Shared,
     /// Only rare events come here.
     audience: Mutex<Audience>,
+    /// The last transition of which was told, and when.
+    told: Mutex<Option<(Transition, Instant)>>,
 }
 
 /// Who is told of transitions, and by which name.
@@ -36,7 +41,7 @@ impl Audience {
 
 impl Inner {
     pub(crate) const fn new(origin: Origin, shared: Shared) -> Self {
-        Self { origin, shared, audience: Mutex::new(Audience::NOBODY) }
+        Self { origin, shared, audience: Mutex::new(Audience::NOBODY), told: Mutex::new(None) }
     }
 
     /// Lends it, as good as new.
@@ -46,6 +51,7 @@ impl Inner {
             machine.renew()
         });
         *self.audience() = Audience { before, key, subscribers: None };
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whoever listens to a breaker that is returned hears its end, and nothing of the one that is lent next.
@@ -72,11 +78,32 @@ impl Inner {
 
     #[inline]
     pub(crate) fn reject(&self, refusal: Refusal) -> Rejected {
+        Decision::note(self.origin, "refused", || self.in_words());
         let rejected = self.origin.reject(Reason::CircuitOpen);
         match refusal.retry_after() {
             Some(after) => rejected.with_retry_after(after),
             None => rejected,
         }
+    }
+
+    /// Why it refuses. A call waits for no lock here: while another transition is told, its figures are left out.
+    #[cold]
+    fn in_words(&self) -> String {
+        let state = self.shared.state().as_str();
+        let Some((transition, at)) = self.told.try_lock().ok().and_then(|told| *told) else {
+            return state.to_owned();
+        };
+        let Transition { calls, failed, slow, consecutive_failures, .. } = transition;
+        let mut words = format!("{state} since {:.1?}", at.elapsed());
+        _ = match (transition.open_for, calls) {
+            (None, _) => Ok(()),
+            (Some(_), 0) => write!(words, ": {consecutive_failures} failures in a row"),
+            (Some(_), calls) => {
+                let slow = if slow > 0 { format!(", {slow} were slow") } else { String::new() };
+                write!(words, ": {} % of {calls} failed{slow}", failed * 100 / calls)
+            }
+        };
+        words
     }
 
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, now: impl Fn() -> Instant) {
@@ -103,6 +130,7 @@ impl Inner {
             }
             (audience.key.clone(), audience.subscribers.clone(), number - audience.before)
         };
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transition, Instant::now()));
         if let Some(subscribers) = subscribers {
             // Two transitions may be told at the same time: the later one stays.
             subscribers.send_if_modified(|last| {

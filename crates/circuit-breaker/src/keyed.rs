@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{ByError, Classify, Metric, Observe, Origin, Rejected, Value};
+use buttress_core::{ByError, Classify, Metric, Observe, Origin, Rejected, Value, WeakObserve};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -188,6 +188,10 @@ fn name_of(key: &impl fmt::Debug) -> String {
 impl<K: Key> Observe for Breakers<K> {
     fn origin(&self) -> Origin {
         self.0.origin
+    }
+
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "there are fewer keys than a float can count")]

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use buttress_core::{Backoff, Jitter};
+use buttress_core::{Backoff, Jitter, Setting, SettingValue};
 
 use crate::{
     probes::Probes,
@@ -34,6 +34,35 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Each by the name of the method that sets it.
+    pub(crate) fn tell(&self, visit: &mut dyn FnMut(Setting)) {
+        use SettingValue::{Count, Off, Ratio, Word};
+        let length = SettingValue::Duration;
+        let mut tell = |name, value| visit(Setting::new(name, value));
+        match self.policy {
+            Policy::Trip(trip) => {
+                let rates = trip.rates;
+                tell("failure_rate", rates.map_or(Off, |rates| Ratio(rates.failed.share())));
+                tell("slow_rate", rates.and_then(|rates| rates.slow).map_or(Off, |slow| Ratio(slow.share())));
+                tell("min_calls", rates.map_or(Off, |rates| Count(rates.min_calls.into())));
+                tell("window", rates.map_or(Off, |rates| rates.window.setting()));
+                tell("consecutive", trip.consecutive.map_or(Off, |n| Count(n.into())));
+            }
+            Policy::Throttle(throttle) => {
+                tell("throttle_k", Ratio(throttle.k()));
+                tell("window", length(throttle.window));
+            }
+        }
+        tell("open_for", length(self.open_for.first()));
+        tell("open_for_cap", length(self.open_for.cap()));
+        tell("probes", Count(self.probes.permitted.into()));
+        tell("probe_lease", length(self.probes.lease));
+        tell("ramp", length(self.ramp.length(self.policy)));
+        tell("slow_call", length(self.slow_call));
+        tell("ignore_dropped", Word(if self.count_dropped { "no" } else { "yes" }));
+        tell("obey_throttling", Word(if self.obey_throttling { "yes" } else { "no" }));
+    }
+
     /// When it opens. Default: half of the last 100 calls failed, once there were 20.
     #[must_use]
     pub const fn trip(mut self, trip: Trip) -> Self {

@@ -58,6 +58,10 @@ impl Throttle {
         Ok(self)
     }
 
+    pub(crate) fn k(self) -> f64 {
+        f64::from(self.k) / f64::from(WHOLE)
+    }
+
     /// The share that is admitted, in millionths.
     pub(crate) fn share(self, Tally { calls, failed, .. }: Tally) -> u32 {
         if calls < u64::from(self.min_calls) {

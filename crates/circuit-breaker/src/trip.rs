@@ -1,5 +1,7 @@
 use std::{error::Error, fmt, time::Duration};
 
+use buttress_core::SettingValue;
+
 use crate::throttle::Throttle;
 
 /// How much of the past a failure rate looks at.
@@ -13,6 +15,13 @@ pub(crate) enum Kind {
 }
 
 impl Window {
+    pub(crate) fn setting(self) -> SettingValue {
+        match self.0 {
+            Kind::Calls(n) => SettingValue::Count(n.into()),
+            Kind::Time(length) => SettingValue::Duration(length),
+        }
+    }
+
     /// The last `n` calls, exactly.
     ///
     /// # Errors
@@ -175,6 +184,10 @@ impl Policy {
 pub(crate) struct Rate(u32);
 
 impl Rate {
+    pub(crate) fn share(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+
     fn try_new(rate: f64) -> Result<Self, InvalidTrip> {
         if !(rate > 0.0 && rate <= 1.0) {
             return Err(InvalidTrip::Rate(rate));

@@ -1,5 +1,7 @@
 use std::{error::Error, fmt, time::Duration};
 
+use buttress_core::{Setting, SettingValue};
+
 /// How long an attempt may take before the next one starts beside it.
 ///
 /// Made of a [`Duration`], or of a [`Percentile`] of what calls have taken lately.
@@ -16,6 +18,21 @@ pub enum HedgeDelay {
 impl Default for HedgeDelay {
     fn default() -> Self {
         Self::Measured(Percentile::default())
+    }
+}
+
+impl HedgeDelay {
+    /// One way or the other: `delay`, or `percentile` with its bounds.
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        match self {
+            Self::Fixed(delay) => visit(Setting::new("delay", SettingValue::Duration(*delay))),
+            Self::Measured(percentile) => {
+                visit(Setting::new("percentile", SettingValue::Ratio(percentile.share())));
+                visit(Setting::new("delay_until_measured", SettingValue::Duration(percentile.first)));
+                visit(Setting::new("delay_min", SettingValue::Duration(percentile.min)));
+                visit(Setting::new("delay_max", SettingValue::Duration(percentile.max)));
+            }
+        }
     }
 }
 

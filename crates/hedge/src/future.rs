@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Classify, Outcome, Rejectable};
+use buttress_core::{Classify, Decision, Outcome, Rejectable};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
@@ -214,6 +214,10 @@ where
             *this.kept = this.requests.replay(&request);
         }
         lent.counts.hedges.fetch_add(1, Relaxed);
+        Decision::note(lent.origin, "hedged", || {
+            let (attempt, of) = (race.started().saturating_add(2), lent.settings.attempts);
+            format!("attempt {attempt} of {of}: the one before has no answer after {:.1?}", lent.delay())
+        });
         race.start(spare.call(request));
         if this.kept.is_some() {
             this.next.set(Next::after_delay(lent, Instant::now()));

@@ -5,7 +5,10 @@ use std::{
 };
 
 use buttress_budget::Budget;
-use buttress_core::{ByError, Classify, CloneRequest, Metric, Observe, Origin, Rejectable, Value};
+use buttress_core::{
+    ByError, Classify, CloneRequest, Metric, Observe, Origin, Rejectable, Setting, SettingValue, Value,
+    WeakObserve,
+};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -22,7 +25,7 @@ pub struct Hedger<C = ByError> {
     lent: &'static Inner,
     budget: Budget,
     classify: C,
-    #[expect(dead_code, reason = "keeps the state from being lent to another layer")]
+    /// Keeps the state from being lent to another layer.
     shared: Arc<OnceLock<Loan>>,
 }
 
@@ -116,6 +119,16 @@ impl<C: Send + Sync> Observe for Hedger<C> {
         self.lent.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        let (lent, budget) = (self.lent, self.budget.clone());
+        WeakObserve::of(&self.shared, move |shared| Hedger {
+            lent,
+            budget: budget.clone(),
+            classify: ByError,
+            shared,
+        })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let counts = &self.lent.counts;
         let mut counter = |name, value| visit(Metric::new(name, Value::Counter(value)));
@@ -123,6 +136,13 @@ impl<C: Send + Sync> Observe for Hedger<C> {
         counter("hedges", counts.hedges.load(Relaxed));
         counter("hedge_wins", counts.hedge_wins.load(Relaxed));
         counter("budget_exhausted", counts.budget_exhausted.load(Relaxed));
-        visit(Metric::new("delay", Value::Gauge(self.lent.delay().as_secs_f64())));
+        visit(Metric::new("delay", Value::Gauge(self.lent.delay().as_secs_f64())).with_unit("s"));
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let settings = &self.lent.settings;
+        visit(Setting::new("attempts", SettingValue::Count(settings.attempts.into())));
+        settings.delay.settings(visit);
+        self.budget.settings(visit);
     }
 }

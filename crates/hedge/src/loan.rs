@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress_budget::Budget;
-use buttress_core::{Deadline, Origin, Shelf, thread_stripes};
+use buttress_core::{Deadline, Decision, Origin, Shelf, thread_stripes};
 use tokio::time::Instant;
 
 use crate::{HedgeDelay, estimator::Estimator};
@@ -85,6 +85,7 @@ impl Inner {
         let granted = budget.withdraw(now);
         if !granted {
             self.counts.budget_exhausted.fetch_add(1, Relaxed);
+            Decision::note(self.origin, "not_hedged", || "its budget of hedges is used up".into());
         }
         granted
     }

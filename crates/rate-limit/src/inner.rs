@@ -1,13 +1,13 @@
 //! What a limiter's handles, services and waiting calls share.
 
 use std::{
-    fmt,
+    fmt::{self, Write},
     hash::{BuildHasher, Hash, RandomState},
     sync::OnceLock,
     time::Duration,
 };
 
-use buttress_core::{Origin, Reason, Rejected};
+use buttress_core::{Decision, Origin, Reason, Rejected};
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
 use crate::{
@@ -194,12 +194,29 @@ impl Inner {
 
     #[cold]
     pub(crate) fn reject(&self, wait: Wait) -> Rejected {
+        Decision::note(self.origin, "refused", || self.in_words(wait));
         reject(self.origin, wait)
+    }
+
+    /// Its first limit, and when the next call has a chance.
+    fn in_words(&self, wait: Wait) -> String {
+        let mut words = match self.limits().next() {
+            Some(limit) => format!("{} in {:.1?} are used up", limit.rate().units(), limit.rate().period()),
+            None => String::from("its limit is used up"),
+        };
+        match wait {
+            Some(nanos) => _ = write!(words, "; the next in {:.1?}", Duration::from_nanos(nanos)),
+            None => words.push_str("; so many at once never have a chance"),
+        }
+        words
     }
 
     /// For one whose deadline comes before his turn.
     #[cold]
     pub(crate) fn reject_for_the_deadline(&self, wait: u64) -> Rejected {
+        Decision::note(self.origin, "refused", || {
+            format!("its turn is in {:.1?}, after the caller's deadline", Duration::from_nanos(wait))
+        });
         self.origin.reject(Reason::DeadlineExceeded).with_retry_after(Duration::from_nanos(wait))
     }
 

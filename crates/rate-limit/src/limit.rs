@@ -1,5 +1,7 @@
 use std::{error::Error, fmt};
 
+use buttress_core::{Setting, SettingValue};
+
 use crate::Rate;
 
 /// A rate, and how it is held.
@@ -33,6 +35,33 @@ pub enum Algorithm {
     },
     /// Counts from one edge of the period to the next: see [`Limit::fixed_window`].
     FixedWindow,
+}
+
+impl Algorithm {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::SlidingWindow => "sliding_window",
+            Self::SlidingLog => "sliding_log",
+            Self::Gcra { .. } => "gcra",
+            Self::FixedWindow => "fixed_window",
+        }
+    }
+}
+
+/// What the limits are called, in their order, in a handle's settings. More than these are not told.
+const NAMES: [[&str; 3]; 4] = [
+    ["limit", "per", "algorithm"],
+    ["limit_2", "per_2", "algorithm_2"],
+    ["limit_3", "per_3", "algorithm_3"],
+    ["limit_4", "per_4", "algorithm_4"],
+];
+
+pub(crate) fn settings(limits: impl Iterator<Item = Limit>, visit: &mut dyn FnMut(Setting)) {
+    for ([limit, per, algorithm], value) in NAMES.into_iter().zip(limits) {
+        visit(Setting::new(limit, SettingValue::Count(value.rate().units().into())));
+        visit(Setting::new(per, SettingValue::Duration(value.rate().period())));
+        visit(Setting::new(algorithm, SettingValue::Word(value.algorithm().word())));
+    }
 }
 
 impl Limit {

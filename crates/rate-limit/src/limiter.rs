@@ -1,10 +1,11 @@
 use std::{future::poll_fn, hash::Hash, sync::Arc, time::Duration};
 
-use buttress_core::{Metric, Observe, Origin, Rejected, Value};
+use buttress_core::{Metric, Observe, Origin, Rejected, Setting, Value, WeakObserve};
 
 use crate::{
     Limit, Quota, clock,
     inner::{Gate, Inner},
+    limit,
     places::Whose,
     ticket::{Door, Ticket},
 };
@@ -166,8 +167,16 @@ impl Observe for RateLimiter {
         self.0.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         observe(&self.0, visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        limit::settings(self.limits(), visit);
     }
 }
 
@@ -177,10 +186,18 @@ impl Observe for KeyedRateLimiter {
         self.0.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "there are fewer keys than a float can count")]
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         visit(Metric::new("keys", Value::Gauge(self.active_keys() as f64)));
         observe(&self.0, visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        limit::settings(self.limits(), visit);
     }
 }
 

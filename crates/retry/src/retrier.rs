@@ -5,7 +5,10 @@ use std::{
     task::Poll,
 };
 
-use buttress_core::{ByError, Classify, Deadline, Metric, Observe, Origin, Reason, Rejectable, Value};
+use buttress_core::{
+    ByError, Classify, Deadline, Metric, Observe, Origin, Reason, Rejectable, Setting, SettingValue, Value,
+    WeakObserve,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -102,6 +105,22 @@ impl<C: Send + Sync> Observe for Retrier<C> {
         self.0.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        let Rules { origin, retries, backoff, ref budget, .. } = *self.0;
+        let budget = budget.clone();
+        // The layer and its services hold the counts, and each handle has rules of its own: the counts are what lives on.
+        WeakObserve::of(&self.0.counts, move |counts| {
+            Retrier::new(Rules {
+                origin,
+                retries,
+                backoff,
+                budget: budget.clone(),
+                classify: ByError,
+                counts,
+            })
+        })
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a gauge of retries, not a ledger")]
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let counts = &*self.0.counts;
@@ -116,6 +135,15 @@ impl<C: Send + Sync> Observe for Retrier<C> {
             visit(Metric::new("available", Value::Gauge(available as f64)));
         }
         self.0.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let backoff = &self.0.backoff;
+        visit(Setting::new("retries", SettingValue::Count(self.0.retries.into())));
+        visit(Setting::new("backoff_first", SettingValue::Duration(backoff.first())));
+        visit(Setting::new("backoff_cap", SettingValue::Duration(backoff.cap())));
+        visit(Setting::new("backoff_factor", SettingValue::Ratio(backoff.factor())));
+        self.0.budget.settings(visit);
     }
 }
 

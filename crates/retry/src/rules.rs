@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Backoff, Classify, Deadline, Delays, Origin, Outcome, Rejectable, Rejected};
+use buttress_core::{Backoff, Classify, Deadline, Decision, Delays, Origin, Outcome, Rejectable, Rejected};
 use tokio::time::Instant;
 
 use crate::Budget;
@@ -105,6 +105,7 @@ impl<C> Rules<C> {
             return None;
         }
         if course.retried() >= self.retries {
+            self.note("gave_up", || format!("all of {} attempts were made", self.retries.saturating_add(1)));
             return count(&self.counts.attempts_exhausted);
         }
         if !can_replay(sent) {
@@ -114,6 +115,12 @@ impl<C> Rules<C> {
         // Of one endpoint's own time, whoever speaks of it, the others know nothing.
         let hint = hint.max(of_rejection).filter(|_| !elsewhere).unwrap_or_default();
         if hint > self.backoff.cap() {
+            self.note("gave_up", || {
+                format!(
+                    "it was told to wait {hint:.1?}, longer than its backoff's {:.1?}",
+                    self.backoff.cap()
+                )
+            });
             return count(&self.counts.hint_too_long);
         }
         let repeated = course.0.get_or_insert_with(|| {
@@ -125,15 +132,32 @@ impl<C> Rules<C> {
         let ends_before =
             |deadline: Deadline| now.checked_add(wait).is_some_and(|end| end < deadline.instant());
         if !Deadline::current().is_none_or(ends_before) {
+            self.note("gave_up", || {
+                format!("a wait of {wait:.1?} would not end before the caller's deadline")
+            });
             return count(&self.counts.deadline_bound);
         }
         if !self.budget.withdraw(now) {
+            self.note("gave_up", || "its budget of retries is used up".into());
             return count(&self.counts.budget_exhausted);
         }
         self.counts.retries.fetch_add(1, Relaxed);
         repeated.times += 1;
         repeated.sent |= sent;
+        self.note("retried", || {
+            let attempt = repeated.times.saturating_add(1);
+            let why = match rejected {
+                Some(rejected) => rejected.reason().as_str(),
+                None if !hint.is_zero() => "throttled",
+                None => "failure",
+            };
+            format!("attempt {attempt} of {} in {wait:.1?}, after: {why}", self.retries.saturating_add(1))
+        });
         Some(wait)
+    }
+
+    fn note(&self, what: &'static str, why: impl FnOnce() -> String) {
+        Decision::note(self.origin, what, why);
     }
 }
 

@@ -138,3 +138,33 @@ async fn an_unlimited_budget_has_no_gauge() {
     assert_eq!(figures[0], ("calls", Value::Counter(1)));
     assert!(figures.iter().all(|(name, _)| *name != "available"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_weak_handle_lives_as_long_as_the_layer_or_any_of_its_services() {
+    let layer = layer("weak");
+    let weak = layer.retrier().downgrade();
+    assert!(weak.is_same(&layer.retrier().downgrade()), "all handles of a layer are of one state");
+    let mut attempts = 0;
+    let retrier = layer.retrier();
+    let repeated = retrier.call(|| {
+        attempts += 1;
+        let result = if attempts == 1 { Err(failure()) } else { Ok(()) };
+        async { result }
+    });
+    repeated.await.unwrap();
+    drop(retrier);
+    let mut retries = None;
+    let mut visit = |metric: Metric| {
+        if metric.name == "retries" {
+            retries = Some(metric.value);
+        }
+    };
+    weak.upgrade().expect("the layer lives").observe(&mut visit);
+    assert_eq!(retries, Some(Value::Counter(1)));
+
+    let service = tower::Layer::layer(&layer, tower::service_fn(async |(): ()| io::Result::Ok(())));
+    drop(layer);
+    assert!(weak.upgrade().is_some());
+    drop(service);
+    assert!(weak.upgrade().is_none());
+}

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Reason, Rejectable, Scope};
+use buttress_core::{Deadline, Decision, Origin, Reason, Rejectable, Scope};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop::unconstrained,
@@ -81,9 +81,13 @@ where
                 }
                 ready!(poll_expired(scope, timer, own, cx));
                 let reason = if *own { Reason::TimedOut } else { Reason::DeadlineExceeded };
+                Decision::note(*this.origin, "gave_up", || gave_up(*own));
                 this.origin.reject(reason).after_sending()
             }
-            Project::Refused => this.origin.reject(Reason::DeadlineExceeded),
+            Project::Refused => {
+                Decision::note(*this.origin, "refused", || "the caller's deadline had passed before".into());
+                this.origin.reject(Reason::DeadlineExceeded)
+            }
             Project::Done => panic!("polled after it was done"),
         };
         this.state.set(State::Done);
@@ -109,8 +113,14 @@ fn owned<Err: Rejectable>(
     if !own || deadline > Instant::now() {
         return error;
     }
+    Decision::note(origin, "gave_up", || gave_up(true));
     let own = origin.reject(Reason::TimedOut);
     if rejected.sent() { own.after_sending().into() } else { own.into() }
+}
+
+#[cold]
+fn gave_up(own: bool) -> String {
+    if own { "its limit was up" } else { "the caller's deadline passed" }.into()
 }
 
 /// Waits until the deadline of the scope, and keeps in `own` whether that is the layer's own limit.

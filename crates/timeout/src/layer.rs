@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use buttress_core::{Metric, Observe, Origin};
+use buttress_core::{Metric, Observe, Origin, Setting, SettingValue, WeakObserve};
 use tower_layer::Layer;
 
 use crate::Timeout;
@@ -47,7 +47,15 @@ impl Observe for TimeoutLayer {
         self.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::stateless(self)
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         self.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        visit(Setting::new("limit", SettingValue::Duration(self.limit)));
     }
 }

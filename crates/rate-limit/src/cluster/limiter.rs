@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use buttress_core::{Metric, Observe, Origin, Rejected, Value};
+use buttress_core::{Metric, Observe, Origin, Rejected, Value, WeakObserve};
 
 use crate::{
     clock,
@@ -180,6 +180,10 @@ impl ClusterLimiter {
 impl Observe for ClusterLimiter {
     fn origin(&self) -> Origin {
         self.0.shared.origin
+    }
+
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
     }
 
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
