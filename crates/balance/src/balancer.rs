@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Metric, Observe, Origin, Value};
+use buttress_core::{Metric, Observe, Origin, Setting, Value, WeakObserve};
 
 use crate::{Members, config::Nanos, member::Member, pool::Registry};
 
@@ -91,11 +91,15 @@ where
 
 impl<K, S> Observe for Balancer<K, S>
 where
-    K: Send + Sync,
-    S: Send + Sync,
+    K: Send + Sync + 'static,
+    S: Send + Sync + 'static,
 {
     fn origin(&self) -> Origin {
         self.members.pool.settings.origin
+    }
+
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.members.pool, |pool| Self { members: Members { pool } })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges")]
@@ -116,6 +120,10 @@ where
         gauges.into_iter().for_each(|(name, value)| visit(Metric::new(name, Value::Gauge(value))));
         visit(Metric::new("ejections", Value::Counter(self.members.pool.ejections.load(Relaxed))));
         self.origin().observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.members.pool.settings.tell(visit);
     }
 }
 

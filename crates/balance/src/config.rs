@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, num::NonZeroUsize, time::Duration};
 
-use buttress_core::Origin;
+use buttress_core::{Origin, Setting, SettingValue};
 
 /// When endpoints that fail are taken out of the rotation, and for how long: see the
 /// [crate's documentation](crate#outlier-ejection).
@@ -87,6 +87,31 @@ pub(crate) struct Settings {
     pub(crate) zone: Option<Box<str>>,
     /// How much more than its share of the calls an endpoint may have where calls go by key.
     pub(crate) bound: Option<f64>,
+}
+
+impl Settings {
+    pub(crate) fn tell(&self, visit: &mut dyn FnMut(Setting)) {
+        let Ejection { consecutive, time, max_share } = self.ejection;
+        let ejection = |value| if self.ejection.is_off() { SettingValue::Off } else { value };
+        let settings = [
+            ("ejection_consecutive_failures", ejection(SettingValue::Count(consecutive.into()))),
+            ("ejection_time", ejection(SettingValue::Duration(time))),
+            ("ejection_max_share", ejection(SettingValue::Ratio(max_share))),
+            ("decay", SettingValue::Duration(self.decay)),
+            (
+                "slow_start",
+                match self.slow_start {
+                    0 => SettingValue::Off,
+                    window => SettingValue::Duration(Duration::from_nanos(window)),
+                },
+            ),
+            ("first_wait", SettingValue::Duration(self.first_wait)),
+            ("max_endpoints", SettingValue::Count(self.max_endpoints.get() as u64)),
+            ("zone", if self.zone.is_some() { SettingValue::Word("custom") } else { SettingValue::Off }),
+            ("bounded", self.bound.map_or(SettingValue::Off, SettingValue::Ratio)),
+        ];
+        settings.into_iter().for_each(|(name, value)| visit(Setting::new(name, value)));
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use buttress_core::Origin;
+use buttress_core::{Decision, Origin};
 
 /// What happens rarely, and is written down.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ impl Event {
         let name = origin.name();
         match self {
             Self::Ejected { cause, time } => {
+                // Without its key: that may have come from a server.
+                Decision::note(origin, "ejected", || format!("an endpoint, for {time:.1?}: {cause}"));
                 tracing::warn!(name, endpoint, %cause, ?time, "balancer ejected an endpoint");
             }
             Self::Returned => {
@@ -49,6 +51,9 @@ impl Event {
     pub(crate) fn tell_panic(origin: Origin, begins: bool, in_rotation: usize, endpoints: usize) {
         let name = origin.name();
         if begins {
+            Decision::note(origin, "panicked", || {
+                format!("{in_rotation} of {endpoints} endpoints are in the rotation, so all are used")
+            });
             tracing::warn!(
                 name,
                 in_rotation,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use buttress_core::Decision;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -100,6 +101,10 @@ impl<K, S> Pool<K, S> {
             }),
             settings,
         })
+    }
+
+    pub(crate) fn note(&self, what: &'static str, why: impl FnOnce() -> String) {
+        Decision::note(self.settings.origin, what, why);
     }
 
     #[inline]

@@ -60,6 +60,14 @@ impl<K, S> Waiting<K, S> {
         asked: Option<(Arc<Member<K, S>>, S)>,
         discovery: Option<Discovering>,
     ) -> Pin<Box<Self>> {
+        if asked.is_some() || pool.view().discovery == Discovery::Pending {
+            pool.note("queued", || match &asked {
+                Some(_) => {
+                    format!("the endpoint chosen of {} is not ready", pool.view().candidates.len())
+                }
+                None => "no endpoint was found yet".into(),
+            });
+        }
         let seats = asked.map(|(member, service)| Seat { member, service }).into_iter().collect();
         let changed = Arc::clone(&pool.changed).notified_owned();
         Box::pin(Self {
@@ -140,6 +148,7 @@ impl<K, S: Clone> Waiting<K, S> {
         let deadline = Deadline::current().map(Deadline::instant);
         let first = if this.seats.is_empty() {
             if this.pool.view().discovery != Discovery::Pending {
+                this.pool.note("refused", || "there is no endpoint".into());
                 return Poll::Ready(Some(Reason::NoEndpoint));
             }
             this.began.checked_add(this.pool.settings.first_wait)
@@ -163,9 +172,14 @@ impl<K, S: Clone> Waiting<K, S> {
         }
         this.timer.set(None);
         if deadline == Some(until) {
+            this.pool.note("gave_up", || {
+                format!("the caller's deadline passed before any of {} endpoints was ready", this.seats.len())
+            });
             return Poll::Ready(Some(Reason::DeadlineExceeded));
         }
         if first == Some(until) {
+            let limit = this.pool.settings.first_wait;
+            this.pool.note("refused", || format!("no endpoint was found within {limit:.1?}"));
             return Poll::Ready(Some(Reason::NoEndpoint));
         }
         // A timer's time is in milliseconds: it fires later than asked, never earlier.

@@ -159,7 +159,7 @@ async fn figures_are_observed_under_the_host() {
     };
     assert_eq!(names(), ["lookups", "failures", "addresses"]);
     next(&mut endpoints, SOON).await.unwrap();
-    assert_eq!(names(), ["lookups", "failures", "addresses", "answer_age_seconds"]);
+    assert_eq!(names(), ["lookups", "failures", "addresses", "answer_age"]);
 }
 
 #[tokio::test]

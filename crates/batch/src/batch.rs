@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Metric, Observe, Origin, Rejectable};
+use buttress_core::{Metric, Observe, Origin, Rejectable, Setting, WeakObserve};
 use tower_service::Service;
 
 use crate::{ResponseFuture, Stats, inner::Inner, shared::Shared};
@@ -72,9 +72,17 @@ where
         self.0.shared().origin()
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         self.stats().observe(visit);
         self.origin().observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.0.settings(visit);
     }
 }
 
@@ -97,6 +105,8 @@ trait AnyInner<Req, Res, E>: Send + Sync {
     fn call(self: Arc<Self>, request: Req) -> Boxed<Result<Res, E>>;
 
     fn shared(&self) -> &Shared<Req, Res, E>;
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting));
 }
 
 impl<S, Req, Res, E> AnyInner<Req, Res, E> for Inner<S, Req, Res, E>
@@ -113,6 +123,10 @@ where
 
     fn shared(&self) -> &Shared<Req, Res, E> {
         &self.shared
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.rules.settings(visit);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{future::poll_fn, ops::Range};
 
-use buttress_core::{Reason, Rejectable, Rejected};
+use buttress_core::{Decision, Reason, Rejectable, Rejected};
 use tower_service::Service;
 
 use crate::{outcome::Outcome, rules::Rules, split::Parts};
@@ -91,6 +91,9 @@ where
                 // An error that is no rejection does not say, in a way that is known here, whether it was sent.
                 sent |= error.rejected().is_none_or(Rejected::sent);
                 tally.splits += 1;
+                Decision::note(rules.origin, "split", || {
+                    format!("a batch of {size} failed as a whole: its halves are sent")
+                });
                 parts.halve(part);
             }
             result => {
@@ -119,15 +122,21 @@ pub(crate) fn outcomes<Req, Res, E: Rejectable>(
     match result {
         Ok(results) if results.len() == size => results.into_iter().map(Outcome::Answer).collect(),
         Ok(results) => {
+            Decision::note(rules.origin, "failed", || {
+                format!("a batch of {size} was answered with {} results", results.len())
+            });
             let rejected = wrong_number(rules, size, results.len());
             (1..size).map(|_| batch_failed(rules, true)).chain([rejected]).map(Outcome::Rejected).collect()
         }
         Err(error) if size == 1 => vec![Outcome::Answer(Err(error))],
-        Err(error) => match (error.rejected().copied(), rules.share) {
-            (Some(refusal), _) => (0..size).map(|_| Outcome::Rejected(refusal)).collect(),
-            (None, Some(clone)) => (0..size).map(|_| Outcome::Answer(Err(clone(&error)))).collect(),
-            (None, None) => (0..size).map(|_| Outcome::Rejected(batch_failed(rules, sent))).collect(),
-        },
+        Err(error) => {
+            Decision::note(rules.origin, "failed", || format!("a batch of {size} failed"));
+            match (error.rejected().copied(), rules.share) {
+                (Some(refusal), _) => (0..size).map(|_| Outcome::Rejected(refusal)).collect(),
+                (None, Some(clone)) => (0..size).map(|_| Outcome::Answer(Err(clone(&error)))).collect(),
+                (None, None) => (0..size).map(|_| Outcome::Rejected(batch_failed(rules, sent))).collect(),
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Deadline, Reason, Rejectable};
+use buttress_core::{Deadline, Decision, Origin, Reason, Rejectable};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop::unconstrained,
@@ -111,6 +111,12 @@ where
                             this.stage.set(Stage::Ready { service, request: Some(request) });
                         }
                         Entry::Refused(_request, reason) => {
+                            if reason == Reason::Overloaded {
+                                let most = this.inner.rules.limits.waiting;
+                                Decision::note(shared.origin(), "refused", || {
+                                    format!("{} of {most} requests wait", shared.stats().waiting)
+                                });
+                            }
                             this.stage.set(Stage::Done);
                             return Poll::Ready(Err(shared.reject(reason).into()));
                         }
@@ -120,15 +126,21 @@ where
                     let key = *key;
                     if let Some(outcome) = shared.look(key, cx.waker()) {
                         this.stage.set(Stage::Done);
-                        return Poll::Ready(outcome.into_result());
+                        return Poll::Ready(outcome.of_others(shared.origin()));
                     }
                     ready!(passes(*this.deadline, this.sleep, cx));
                     let left = shared.leave(key);
                     this.stage.set(Stage::Done);
                     let rejected = match left {
-                        Left::Result(outcome) => return Poll::Ready(outcome.into_result()),
-                        Left::Request(_) => shared.reject(Reason::DeadlineExceeded),
-                        Left::Taken(_) => shared.reject(Reason::DeadlineExceeded).after_sending(),
+                        Left::Result(outcome) => return Poll::Ready(outcome.of_others(shared.origin())),
+                        Left::Request(_) => {
+                            late(shared.origin(), "its batch was sent");
+                            shared.reject(Reason::DeadlineExceeded)
+                        }
+                        Left::Taken(_) => {
+                            late(shared.origin(), "its batch was answered");
+                            shared.reject(Reason::DeadlineExceeded).after_sending()
+                        }
                     };
                     return Poll::Ready(Err(rejected.into()));
                 }
@@ -174,6 +186,11 @@ where
             }
         }
     }
+}
+
+#[cold]
+fn late(origin: Origin, before: &str) {
+    Decision::note(origin, "gave_up", || format!("the caller's deadline passed before {before}"));
 }
 
 /// Ready when the caller's deadline passes.

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use buttress_core::Origin;
+use buttress_core::{Origin, Setting, SettingValue};
 
 /// What a batcher keeps to: the knobs of a [`BatchLayer`](crate::BatchLayer).
 pub(crate) struct Rules<Req, Res, E> {
@@ -105,6 +105,22 @@ impl<Req> Assembly<Req> {
 }
 
 impl<Req, Res, E> Rules<Req, Res, E> {
+    /// What a function decides is `custom`: it stands in the program alone.
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let Limits { size, weight, in_flight, waiting, linger } = self.limits;
+        let word = |word, is_set| if is_set { SettingValue::Word(word) } else { SettingValue::Off };
+        let weight = self.weigh.as_ref().map_or(SettingValue::Off, |_| SettingValue::Count(weight));
+        let linger = if linger.is_zero() { SettingValue::Off } else { SettingValue::Duration(linger) };
+        visit(Setting::new("max_size", SettingValue::Count(size as u64)));
+        visit(Setting::new("max_weight", weight));
+        visit(Setting::new("in_flight", SettingValue::Count(in_flight as u64)));
+        visit(Setting::new("linger", linger));
+        visit(Setting::new("max_waiting", SettingValue::Count(waiting as u64)));
+        visit(Setting::new("bisect", word("custom", self.bisect.is_some())));
+        visit(Setting::new("share_errors", word("on", self.share.is_some())));
+        visit(Setting::new("dedupe", word("custom", self.dedupe.is_some())));
+    }
+
     pub(crate) fn weight_of(&self, request: &Req) -> u64 {
         self.weigh.as_ref().map_or(1, |weigh| weigh(request))
     }

@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{BoxError, ByError, Metric, Observe, Origin, Rejectable};
+use buttress_core::{
+    BoxError, ByError, Metric, Observe, Origin, Rejectable, Setting, UnknownAction, WeakObserve,
+};
 use tower_service::Service;
 
 use crate::{
@@ -183,9 +185,30 @@ where
         self.inner.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.inner, |inner| Self { inner })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         self.stats().observe(visit);
         self.inner.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.inner.config.settings(self.inner.tier.is_some(), visit);
+    }
+
+    /// `clear`; where there is a store, which takes time to be cleared, `clear_memory`: of this process alone.
+    fn actions(&self) -> &'static [&'static str] {
+        if self.inner.tier.is_some() { &["clear_memory"] } else { &["clear"] }
+    }
+
+    fn act(&self, action: &str) -> Result<(), UnknownAction> {
+        if !self.actions().contains(&action) {
+            return Err(UnknownAction);
+        }
+        self.inner.forget_all();
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use buttress_core::{Setting, SettingValue};
+
 use crate::clock;
 
 type ByValue<K, V, R> = Box<dyn Fn(&K, &V) -> R + Send + Sync>;
@@ -30,6 +32,34 @@ impl<K, V> Config<K, V> {
             weigher: None,
             tags: None,
         }
+    }
+
+    /// What a function decides is `custom`: it stands in the program alone.
+    pub(crate) fn settings(&self, has_store: bool, visit: &mut dyn FnMut(Setting)) {
+        let lasting = |life: Duration| match life {
+            Duration::MAX => SettingValue::Off,
+            life => SettingValue::Duration(life),
+        };
+        let window = |nanos: u64| match nanos {
+            0 => SettingValue::Off,
+            u64::MAX => SettingValue::Duration(Duration::MAX),
+            nanos => SettingValue::Duration(Duration::from_nanos(nanos)),
+        };
+        let custom = |is_set: bool| if is_set { SettingValue::Word("custom") } else { SettingValue::Off };
+        let idle = self.idle.filter(|idle| *idle != u64::MAX).map(Duration::from_nanos);
+        let settings = [
+            ("ttl", lasting(self.ttl)),
+            ("expiry", custom(self.expiry.is_some())),
+            ("jitter", SettingValue::Ratio(self.jitter)),
+            ("time_to_idle", idle.map_or(SettingValue::Off, SettingValue::Duration)),
+            ("stale_while_revalidate", window(self.revalidate)),
+            ("stale_if_error", window(self.on_error)),
+            ("max_weight", SettingValue::Count(self.max_weight)),
+            ("weigher", custom(self.weigher.is_some())),
+            ("tags", custom(self.tags.is_some())),
+            ("store", custom(has_store)),
+        ];
+        settings.into_iter().for_each(|(name, value)| visit(Setting::new(name, value)));
     }
 
     /// Without a weigher each value weighs one. Else the average is not known; a thousand shards' worth is plenty.

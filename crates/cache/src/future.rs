@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Classify, Deadline, Reason, Rejectable};
+use buttress_core::{Classify, Deadline, Decision, Reason, Rejectable};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
@@ -204,6 +204,9 @@ where
                                 unreachable!("it did not change")
                             };
                             let inner = &follow.mine.as_ref().expect("nobody took it").0;
+                            Decision::note(inner.origin, "gave_up", || {
+                                "the caller's deadline passed while another call loaded".into()
+                            });
                             return Poll::Ready(Err(inner.origin.reject(Reason::DeadlineExceeded).into()));
                         }
                     }

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Origin, Rejected};
+use buttress_core::{Decision, Origin, Rejected};
 
 use crate::{
     Flights, Memory, Stats,
@@ -154,6 +154,14 @@ where
         }
         let slot = self.past(key)?;
         (clock::now() < slot.until.saturating_add(window)).then_some(slot.value)
+    }
+
+    /// For whoever asks why a value past its time was served.
+    pub(crate) fn note_stale(&self, key: &K, because: &str) {
+        Decision::note(self.origin, "served_stale", || {
+            let since = self.past(key).map_or(0, |slot| clock::now().saturating_sub(slot.until));
+            format!("{:.1?} past its time: {because}", Duration::from_nanos(since))
+        });
     }
 
     /// After a refresh that failed.

@@ -259,6 +259,7 @@ where
             if !*this.refreshes {
                 count(&inner.counters.stale);
             }
+            inner.note_stale(this.key, "the load failed");
             land(this.leader, Brought::now(value.clone()), || {});
             return Ok(value);
         }

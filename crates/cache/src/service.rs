@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Classify, Rejectable};
+use buttress_core::{Classify, Decision, Rejectable};
 use tower_service::Service;
 
 use crate::{
@@ -77,6 +77,7 @@ where
                 match self.refresh.refresh(cache, &key, begun, self.classify.clone()) {
                     None => {
                         count(&cache.counters.stale);
+                        cache.note_stale(&key, LOADED_ANEW);
                         ResponseFuture::hit(value)
                     }
                     Some(Begun(leader, service, request)) => ResponseFuture::lead(
@@ -111,6 +112,8 @@ where
     }
 }
 
+const LOADED_ANEW: &str = "it is loaded anew";
+
 /// What there is for a key without a fresh value.
 pub(crate) enum Way<K: Hash + Eq, V> {
     /// An old value, which somebody loads anew already, or nobody for now.
@@ -132,6 +135,7 @@ where
             return Way::Refresh(value, leader);
         }
         count(&cache.counters.stale);
+        cache.note_stale(key, if due { LOADED_ANEW } else { "it was loaded anew in vain a moment ago" });
         return Way::Stale(value);
     }
     count(&cache.counters.misses);
@@ -139,6 +143,7 @@ where
         Joined::Lead(leader) => Way::Lead(leader),
         Joined::Follow(follower) => {
             count(&cache.counters.coalesced);
+            Decision::note(cache.origin, "joined", || "another call loads the same".into());
             Way::Follow(follower)
         }
     }

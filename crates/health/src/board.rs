@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     Cause, Change, Event, PartReport, Report, State, Status,
     history::Recent,
+    knobs::Knobs,
     machine::{Machine, Standing, Verdict},
     probe::Kind,
     report::Summary,
@@ -21,6 +22,7 @@ pub(crate) struct Fixed {
     pub(crate) liveness: bool,
     pub(crate) kind: Kind,
     pub(crate) is_probed: bool,
+    pub(crate) knobs: Knobs,
     pub(crate) rules: Rules,
 }
 

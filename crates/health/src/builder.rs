@@ -9,6 +9,7 @@ use crate::{
     cause::is_odd,
     health::Owner,
     hub::{Hub, Slot},
+    knobs::knobs_of,
     probe::Kind,
     rules::{Broken, Rules},
 };
@@ -72,6 +73,7 @@ impl HealthBuilder {
                 critical: part.critical,
                 liveness: part.liveness,
                 kind: part.probe.as_ref().map_or(Kind::Component, |probe| probe.kind()),
+                knobs: knobs_of(&part.name),
                 is_probed: part.probe.is_some(),
                 rules,
             };

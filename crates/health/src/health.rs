@@ -8,7 +8,7 @@ use crate::{Cause, Change, HealthBuilder, NotReady, Report, Signal, Watch, hub::
 ///
 /// Clones are the same. When the last one is dropped the loops are aborted.
 #[derive(Clone)]
-pub struct Health(Arc<Owner>);
+pub struct Health(pub(crate) Arc<Owner>);
 
 /// Ends the loops with the last handle.
 pub(crate) struct Owner {

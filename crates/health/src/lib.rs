@@ -10,6 +10,7 @@ mod history;
 mod hub;
 #[cfg(feature = "axum")]
 mod json;
+mod knobs;
 mod machine;
 mod observe;
 mod part;

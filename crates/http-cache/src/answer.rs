@@ -1,6 +1,6 @@
 //! Responses made of stored ones.
 
-use buttress_core::Reason;
+use buttress_core::{Decision, Reason};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 
@@ -59,6 +59,9 @@ impl Inner {
     }
 
     pub(crate) fn too_late<E: From<buttress_core::Rejected>>(&self) -> E {
+        Decision::note(self.origin, "gave_up", || {
+            "the caller's deadline passed while another request was answered".into()
+        });
         self.origin.reject(Reason::DeadlineExceeded).into()
     }
 }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_cache::{Flights, Memory};
-use buttress_core::{Metric, Observe, Origin};
+use buttress_core::{Decision, Metric, Observe, Origin, Setting, SettingValue, UnknownAction, WeakObserve};
 use http::{Uri, header, request};
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::{
     budget::Budget,
     flight::{Brought, FlightKey},
     key::Key,
-    rules::{CacheName, Kind, Rules},
+    rules::{CacheName, Kind, Moment, Rules, on},
     shelf::{Entry, Shelf, Variants},
     stats::{Counters, Stats, count},
 };
@@ -27,6 +27,7 @@ pub(crate) struct Inner {
     /// How it is called in `Cache-Status`, where it tells.
     pub(crate) status_name: Option<CacheName>,
     pub(crate) max_body: u64,
+    pub(crate) max_weight: u64,
     /// Of requests that do not say theirs.
     pub(crate) scheme: &'static str,
     pub(crate) shelf: Shelf,
@@ -98,6 +99,7 @@ impl Inner {
             rules,
             status_name,
             max_body,
+            max_weight,
             scheme,
             shelf: Shelf::new(max_weight),
             flights: Arc::new(Flights::new()),
@@ -123,6 +125,14 @@ impl Inner {
         // In this order: a leader who looks at the shelf after its flight was detached finds nothing of before.
         self.shelf.invalidate(key);
         self.flights.detach_where(|flight| flight.key == *key);
+    }
+
+    /// For whoever asks why a response past its time was served.
+    pub(crate) fn note_stale(&self, entry: &Entry, now: Moment, because: &str) {
+        Decision::note(self.origin, "served_stale", || {
+            let past = entry.stored.ttl(now).min(0).unsigned_abs();
+            format!("{past} s past its time: {because}")
+        });
     }
 
     /// Whom a request may be answered together with.
@@ -173,9 +183,39 @@ impl Observe for HttpCache {
         self.inner.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.inner, |inner| Self { inner })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         self.stats().observe(visit);
         self.inner.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let inner = &self.inner;
+        let kind = match inner.rules.kind() {
+            Kind::Private => "private",
+            Kind::Shared => "shared",
+        };
+        visit(Setting::new("kind", SettingValue::Word(kind)));
+        visit(Setting::new("max_weight", SettingValue::Count(inner.max_weight)));
+        visit(Setting::new("max_body", SettingValue::Count(inner.max_body)));
+        inner.rules.settings(visit);
+        visit(Setting::new("https", on(inner.scheme == "https")));
+        visit(Setting::new("without_cache_status", on(inner.status_name.is_none())));
+    }
+
+    fn actions(&self) -> &'static [&'static str] {
+        &["clear"]
+    }
+
+    fn act(&self, action: &str) -> Result<(), UnknownAction> {
+        match action {
+            "clear" => self.clear(),
+            _ => return Err(UnknownAction),
+        }
+        Ok(())
     }
 }
 

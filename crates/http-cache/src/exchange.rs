@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc};
 
 use buttress_cache::{Joined, Landed, Leader};
-use buttress_core::{BoxError, Reason, Rejectable};
+use buttress_core::{BoxError, Decision, Reason, Rejectable};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header, request};
 use http_body::Body;
@@ -141,6 +141,9 @@ impl<S> Exchange<S> {
         let status = CacheStatus::forward(self.why).collapsed().ttl(entry.stored.ttl(now));
         let response = self.cache.answer(entry, &self.request, now, &status)?;
         count(&self.cache.counters.collapsed);
+        Decision::note(self.cache.origin, "joined", || {
+            "another request's answer serves this one, too".into()
+        });
         Some(response)
     }
 
@@ -160,6 +163,7 @@ impl<S> Exchange<S> {
         }
         let response = self.cache.answer(entry, &self.request, now, &status)?;
         count(&self.cache.counters.stale);
+        self.cache.note_stale(entry, now, "the service failed");
         Some(response)
     }
 

@@ -22,6 +22,7 @@ mod tests;
 
 use std::time::Duration;
 
+use buttress_core::{Setting, SettingValue};
 use http::{HeaderMap, Method, StatusCode, header, request};
 
 pub use self::{
@@ -68,7 +69,23 @@ pub enum Approach {
     Forward(Forward),
 }
 
+/// Of a knob that is either used or not.
+pub(crate) const fn on(is_on: bool) -> SettingValue {
+    if is_on { SettingValue::Word("on") } else { SettingValue::Off }
+}
+
 impl Rules {
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let stale_if_error = match self.stale_if_error {
+            Duration::ZERO => SettingValue::Off,
+            most => SettingValue::Duration(most),
+        };
+        visit(Setting::new("heuristic_fraction", SettingValue::Ratio(self.heuristic_fraction)));
+        visit(Setting::new("heuristic_most", SettingValue::Duration(self.heuristic_most)));
+        visit(Setting::new("stale_if_error", stale_if_error));
+        visit(Setting::new("cdn_cache_control", on(self.is_targeted)));
+    }
+
     /// Those of a client's own cache.
     #[must_use]
     pub const fn private() -> Self {

@@ -3,7 +3,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{BoxError, Rejectable};
+use buttress_core::{BoxError, Decision, Rejectable};
 use bytes::Bytes;
 use http::{Request, Response, request};
 use http_body::Body;
@@ -88,6 +88,7 @@ where
                 Verdict::Stale => {
                     if let Some(response) = self.hit(entry, &request, now, None) {
                         count(&cache.counters.stale);
+                        cache.note_stale(entry, now, "the request takes it");
                         return ResponseFuture::ready(response);
                     }
                 }
@@ -97,6 +98,7 @@ where
                         && (only_if_cached || refresh::begin(cache, &self.inner, &key, entry, &request, now))
                     {
                         count(&cache.counters.stale);
+                        cache.note_stale(entry, now, "it is validated meanwhile");
                         return ResponseFuture::ready(response);
                     }
                     why = Forward::Stale;
@@ -106,6 +108,9 @@ where
         }
         count(&cache.counters.misses);
         if only_if_cached {
+            Decision::note(cache.origin, "refused", || {
+                "nothing is stored, and the request takes nothing else".into()
+            });
             return ResponseFuture::ready(cache.not_cached());
         }
         let exchange = Exchange::new(cache.clone(), self.inner.clone(), key, request, selected, why);

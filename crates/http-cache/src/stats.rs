@@ -90,6 +90,6 @@ impl Stats {
         ];
         counters.into_iter().for_each(|(name, value)| visit(Metric::new(name, Value::Counter(value))));
         visit(Metric::new("addresses", Value::Gauge(self.addresses as f64)));
-        visit(Metric::new("weight", Value::Gauge(self.weight as f64)));
+        visit(Metric::new("weight", Value::Gauge(self.weight as f64)).with_unit("By"));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Deadline, Origin, Reason};
+use buttress_core::{Deadline, Decision, Origin, Reason};
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
@@ -56,7 +56,7 @@ impl ResponseBody {
         if let Some(limit) = limits.as_ref().and_then(|limits| limits.body) {
             // As hyper understood it: an answer to `HEAD` announces a length that it does not have.
             if response.body().size_hint().exact().is_some_and(|length| length > limit) {
-                return Err(Error::BodyTooLarge { peer, limit });
+                return Err(too_large(origin, peer, limit));
             }
         }
         let version = response.version();
@@ -77,9 +77,7 @@ impl ResponseBody {
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         reading.received = reading.received.saturating_add(length);
         match reading.limits.body {
-            Some(limit) if reading.received > limit => {
-                Err(Error::BodyTooLarge { peer: self.peer.clone(), limit })
-            }
+            Some(limit) if reading.received > limit => Err(too_large(self.origin, self.peer.clone(), limit)),
             _ => Ok(frame),
         }
     }
@@ -101,10 +99,26 @@ impl ResponseBody {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         ready!(poll_by(timer.as_mut(), at, cx));
         Poll::Ready(match limit.filter(|_| deadline != Some(at)) {
-            Some(limit) => Error::ReadTimeout { peer: self.peer.clone(), limit },
-            None => self.origin.reject(Reason::DeadlineExceeded).after_sending().into(),
+            Some(limit) => {
+                Decision::note(self.origin, "gave_up", || {
+                    format!("no piece of the answer's body came for {limit:.1?}")
+                });
+                Error::ReadTimeout { peer: self.peer.clone(), limit }
+            }
+            None => {
+                Decision::note(self.origin, "gave_up", || {
+                    "the caller's deadline passed before the answer's end".into()
+                });
+                self.origin.reject(Reason::DeadlineExceeded).after_sending().into()
+            }
         })
     }
+}
+
+#[cold]
+fn too_large(origin: Origin, peer: Peer, limit: u64) -> Error {
+    Decision::note(origin, "gave_up", || format!("the answer's body has more than {limit} bytes"));
+    Error::BodyTooLarge { peer, limit }
 }
 
 impl Body for ResponseBody {

@@ -15,6 +15,7 @@ use crate::{
     outgoing::Outgoing,
     places::{Caps, Places},
     pool_timer::PoolTimer,
+    settings::settings,
     tls::Tls,
 };
 
@@ -23,11 +24,11 @@ use crate::{
 #[must_use = "a builder does nothing unless built"]
 pub struct Builder {
     name: String,
-    connect_timeout: Duration,
-    pool_idle_timeout: Duration,
-    pool_max_idle_per_host: usize,
-    caps: Caps,
-    http2: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) pool_idle_timeout: Duration,
+    pub(crate) pool_max_idle_per_host: usize,
+    pub(crate) caps: Caps,
+    pub(crate) http2: bool,
     pub(crate) tls: Tls,
     pub(crate) dial: Dial,
     pub(crate) limits: Limits,
@@ -35,7 +36,7 @@ pub struct Builder {
 }
 
 /// hyper adds it to the time, which must not overflow.
-const LONGEST_IDLE: Duration = Duration::from_secs(30 * 365 * 86_400);
+pub(crate) const LONGEST_IDLE: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 impl Builder {
     pub(crate) fn new() -> Self {
@@ -139,6 +140,7 @@ impl Builder {
             return Err(InvalidConfig::NoConnections);
         }
         self.limits.check()?;
+        let settings = settings(&self);
         let tls = self.tls.config()?;
         let dialer = self.dial.dialer(self.connect_timeout, tls.as_ref())?;
         let scheme = match tls {
@@ -149,7 +151,7 @@ impl Builder {
         let outgoing = self.outgoing;
         #[cfg(feature = "proxy")]
         let outgoing = self.outgoing.for_proxy(self.dial.proxy.as_ref());
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(Counts::new(settings));
         let idle_timeout = self.pool_idle_timeout.min(LONGEST_IDLE);
         let left = Arc::default();
         let timer = PoolTimer::new(idle_timeout, &left);

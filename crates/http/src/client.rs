@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Deadline, Metric, Observe, Origin, Reason, Value};
+use buttress_core::{Deadline, Metric, Observe, Origin, Reason, Setting, Value, WeakObserve};
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper_util::client::legacy::Client;
@@ -185,6 +185,13 @@ impl Observe for Connections {
         self.places.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        let (counts, places) = (Arc::downgrade(&self.counts), Arc::downgrade(&self.places));
+        WeakObserve::new(&self.places, move || {
+            Some(Box::new(Self { counts: counts.upgrade()?, places: places.upgrade()? }))
+        })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         visit(Metric::new("connections_opened", Value::Counter(self.opened())));
         visit(Metric::new("connections_failed", Value::Counter(self.failed())));
@@ -192,6 +199,10 @@ impl Observe for Connections {
         visit(Metric::new("connections_idle", gauge(self.idle())));
         visit(Metric::new("calls_waiting", gauge(self.waiting())));
         self.places.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.counts.settings.iter().copied().for_each(visit);
     }
 }
 

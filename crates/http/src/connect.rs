@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Rejected};
+use buttress_core::{BoxError, Rejected, Setting};
 use http::{Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use tokio::time::{Instant, timeout};
@@ -44,10 +44,17 @@ pub(crate) enum Schemes {
     HttpAndHttps(HttpsConnector<Dialer>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
+    pub(crate) settings: Box<[Setting]>,
     pub(crate) opened: AtomicU64,
     pub(crate) failed: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) const fn new(settings: Box<[Setting]>) -> Self {
+        Self { settings, opened: AtomicU64::new(0), failed: AtomicU64::new(0) }
+    }
 }
 
 /// What a connection is: plain or TLS.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Setting};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
@@ -23,7 +23,10 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::builder::{Builder, InvalidConfig};
+use crate::{
+    builder::{Builder, InvalidConfig},
+    settings::on,
+};
 
 /// A connection that is silent so long is probed by TCP, so often, and given up after so many probes without an answer:
 /// two minutes in all.
@@ -53,6 +56,12 @@ impl Builder {
 }
 
 impl Dial {
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        visit(Setting::new("connect_to", on(self.addresses.is_some())));
+        #[cfg(feature = "proxy")]
+        visit(Setting::new("proxy", on(self.proxy.is_some())));
+    }
+
     pub(crate) fn dialer(
         &self,
         limit: Duration,

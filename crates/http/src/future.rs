@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Deadline, Origin, Reason};
+use buttress_core::{Deadline, Decision, Origin, Reason};
 use http::Response;
 use hyper_util::client::legacy;
 use pin_project_lite::pin_project;
@@ -122,8 +122,12 @@ impl Future for ResponseFuture {
         let Some(timer) = timer.as_pin_mut() else { return Poll::Pending };
         ready!(poll_by(timer, at, cx));
         if let Some(waiting) = waiting.as_ref().filter(|_| deadline != Some(at)) {
+            Decision::note(*origin, "gave_up", || {
+                format!("the server was silent for {:.1?} after the request", waiting.limit)
+            });
             return Poll::Ready(Err(Error::FirstByteTimeout { peer: peer.clone(), limit: waiting.limit }));
         }
+        Decision::note(*origin, "gave_up", || late(waits));
         Poll::Ready(Err(match waits {
             None => origin.reject(Reason::DeadlineExceeded).after_sending().into(),
             Some(Waits::Connection(since)) if since < at => {
@@ -133,4 +137,14 @@ impl Future for ResponseFuture {
             Some(_) => origin.reject(Reason::DeadlineExceeded).into(),
         }))
     }
+}
+
+#[cold]
+fn late(waits: Option<Waits>) -> String {
+    let before = match waits {
+        None => "the answer came",
+        Some(Waits::Connection(_)) => "there was a connection",
+        Some(Waits::Place) => "a connection was allowed",
+    };
+    format!("the caller's deadline passed before {before}")
 }

@@ -1,9 +1,10 @@
 #[cfg(feature = "proxy")]
 use std::sync::Arc;
 
+use buttress_core::Setting;
 use http::{HeaderName, Request};
 
-use crate::builder::Builder;
+use crate::{builder::Builder, settings::on};
 
 /// What a client adds to the headers of each request.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,12 @@ impl Outgoing {
     pub(crate) fn for_proxy(mut self, proxy: Option<&crate::proxy::Proxy>) -> Self {
         self.proxy = proxy.map(|proxy| Arc::new(proxy.matcher()));
         self
+    }
+
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        visit(Setting::new("deadline_header", on(self.deadline.is_some())));
+        #[cfg(feature = "opentelemetry")]
+        visit(Setting::new("trace_context", on(self.trace)));
     }
 
     /// `None` where there is nothing to add.

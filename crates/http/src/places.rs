@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Origin, Reason};
+use buttress_core::{Decision, Origin, Reason};
 use http::Uri;
 use tokio::{
     sync::{Notify, oneshot},
@@ -153,8 +153,16 @@ impl Places {
     pub(crate) async fn place(self: Arc<Self>, host: Uri, limit: Duration) -> Result<Place, ConnectFailure> {
         let mut waiting = match self.ask(host) {
             Ok(place) => return Ok(place),
-            Err(Err(reason)) => return Err(self.refuse(reason)),
-            Err(Ok(waiting)) => waiting,
+            Err(Err(reason)) => {
+                if reason == Reason::Overloaded {
+                    Decision::note(self.origin, "refused", || self.in_words());
+                }
+                return Err(self.refuse(reason));
+            }
+            Err(Ok(waiting)) => {
+                Decision::note(self.origin, "queued", || self.in_words());
+                waiting
+            }
         };
         let mut comes = pin!(timeout(limit, &mut waiting.receiver));
         poll_fn(|cx| {
@@ -165,7 +173,12 @@ impl Places {
             let polled = comes.as_mut().poll(cx).map(|came| match came {
                 Ok(Ok(place)) => Ok(place),
                 Ok(Err(_cut)) => Err(self.refuse(Reason::Closed)),
-                Err(_elapsed) => Err(self.refuse(Reason::Overloaded)),
+                Err(_elapsed) => {
+                    Decision::note(self.origin, "gave_up", || {
+                        format!("no connection became free within {limit:.1?}: {}", self.in_words())
+                    });
+                    Err(self.refuse(Reason::Overloaded))
+                }
             });
             if polled.is_pending() {
                 connecting::note(Waits::Place);
@@ -173,6 +186,17 @@ impl Places {
             polled
         })
         .await
+    }
+
+    /// For a decision. Which hosts these are is not for everybody.
+    #[cold]
+    fn in_words(&self) -> String {
+        let (taken, waiting) = {
+            let book = self.book();
+            (book.taken, book.waiting.len())
+        };
+        let Caps { per_host, total, .. } = self.caps;
+        format!("{taken} of {total} connections are there, at most {per_host} to one host, {waiting} waiting")
     }
 
     fn draw(&self) -> u64 {

@@ -1,13 +1,16 @@
 use std::{fmt, sync::Arc};
 
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Setting, SettingValue};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::builder::{Builder, InvalidConfig};
+use crate::{
+    builder::{Builder, InvalidConfig},
+    settings::on,
+};
 
 /// Whom a client trusts to vouch for servers, beside the [`root_certificates`](Builder::root_certificates) it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +49,22 @@ impl fmt::Debug for Tls {
             .field("root_certificates", &self.given.len())
             .field("client_certificate", &self.client.is_some())
             .finish()
+    }
+}
+
+impl Tls {
+    pub(crate) fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let roots = match self.roots.unwrap_or_default() {
+            _ if self.config.is_some() => SettingValue::Off,
+            Roots::Mozilla => SettingValue::Word("mozilla"),
+            #[cfg(feature = "native-roots")]
+            Roots::Platform => SettingValue::Word("platform"),
+            Roots::Given => SettingValue::Word("given"),
+        };
+        visit(Setting::new("roots", roots));
+        visit(Setting::new("root_certificates", SettingValue::Count(self.given.len() as u64)));
+        visit(Setting::new("client_certificate", on(self.client.is_some())));
+        visit(Setting::new("tls_config", on(self.config.is_some())));
     }
 }
 

@@ -60,10 +60,19 @@ impl Postgres {
             if !conflict {
                 return result;
             }
-            let Some(delay) = delays.next() else { return result };
+            let Some(delay) = delays.next() else {
+                shared.note("gave_up", || {
+                    format!("all of {} runs met a conflict", options.retries.saturating_add(1))
+                });
+                return result;
+            };
             if earlier(deadline).is_some_and(|deadline| deadline.remaining() <= delay) {
+                shared.note("gave_up", || {
+                    format!("a wait of {delay:.1?} would not end before the caller's deadline")
+                });
                 return result;
             }
+            shared.note("retried", || format!("in {delay:.1?}, after a conflict with another transaction"));
             // It may be moved under an earlier deadline meanwhile.
             if within(deadline, sleep(delay)).await.is_err() {
                 return result;

@@ -22,7 +22,7 @@ use std::{
 };
 
 use buttress_cache::{Cache, CacheBuilder, Stats};
-use buttress_core::{Metric, Observe, Origin, Value};
+use buttress_core::{Metric, Observe, Origin, Setting, UnknownAction, Value, WeakObserve};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
@@ -200,21 +200,90 @@ impl Observe for QueryCache {
         self.shared.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        let (answers, shared) = (self.answers.downgrade(), Arc::downgrade(&self.shared));
+        WeakObserve::new(&self.shared, move || {
+            Some(Box::new(Upgraded { answers: answers.upgrade()?, shared: shared.upgrade()? }))
+        })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
-        let shared = &self.shared;
-        self.answers.observe(&mut |metric| match metric.name {
-            // What makes another key is none to the cache inside.
-            "invalidations" => visit(Metric::new("invalidations", Value::Counter(shared.versions.changes()))),
-            _ => visit(metric),
-        });
-        visit(Metric::new("listening", Value::Gauge(f64::from(u8::from(self.is_listening())))));
-        for (name, counter) in [
-            ("notifications", &shared.notifications),
-            ("notifications_ignored", &shared.ignored),
-            ("reconnects", &shared.reconnects),
-        ] {
-            visit(Metric::new(name, Value::Counter(counter.load(Relaxed))));
-        }
+        observe(&self.answers, &self.shared, visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.answers.settings(visit);
+    }
+
+    /// `clear`.
+    fn actions(&self) -> &'static [&'static str] {
+        ACTIONS
+    }
+
+    fn act(&self, action: &str) -> Result<(), UnknownAction> {
+        act(&self.answers, &self.shared, action)
+    }
+}
+
+/// What is left of a [`QueryCache`] where only the figures are wanted.
+struct Upgraded {
+    answers: Box<dyn Observe>,
+    shared: Arc<Shared>,
+}
+
+impl Observe for Upgraded {
+    fn origin(&self) -> Origin {
+        self.shared.origin
+    }
+
+    fn downgrade(&self) -> WeakObserve {
+        let (answers, shared) = (self.answers.downgrade(), Arc::downgrade(&self.shared));
+        WeakObserve::new(&self.shared, move || {
+            Some(Box::new(Self { answers: answers.upgrade()?, shared: shared.upgrade()? }))
+        })
+    }
+
+    fn observe(&self, visit: &mut dyn FnMut(Metric)) {
+        observe(&*self.answers, &self.shared, visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.answers.settings(visit);
+    }
+
+    fn actions(&self) -> &'static [&'static str] {
+        ACTIONS
+    }
+
+    fn act(&self, action: &str) -> Result<(), UnknownAction> {
+        act(&*self.answers, &self.shared, action)
+    }
+}
+
+const ACTIONS: &[&str] = &["clear"];
+
+fn act(answers: &dyn Observe, shared: &Shared, action: &str) -> Result<(), UnknownAction> {
+    if !ACTIONS.contains(&action) {
+        return Err(UnknownAction);
+    }
+    shared.versions.all_changed();
+    // Gives the memory back.
+    answers.actions().iter().try_for_each(|action| answers.act(action))
+}
+
+fn observe(answers: &dyn Observe, shared: &Shared, visit: &mut dyn FnMut(Metric)) {
+    answers.observe(&mut |metric| match metric.name {
+        // What makes another key is none to the cache inside.
+        "invalidations" => visit(Metric::new("invalidations", Value::Counter(shared.versions.changes()))),
+        _ => visit(metric),
+    });
+    visit(Metric::new("listening", Value::Gauge(f64::from(u8::from(shared.versions.is_heard())))));
+    for (name, counter) in [
+        ("notifications", &shared.notifications),
+        ("notifications_ignored", &shared.ignored),
+        ("reconnects", &shared.reconnects),
+    ] {
+        visit(Metric::new(name, Value::Counter(counter.load(Relaxed))));
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{fmt, time::Duration};
 
+use buttress_core::{Setting, SettingValue};
 use tokio_postgres::config::Host;
 
 use crate::{
@@ -138,6 +139,29 @@ impl PostgresConfig {
     pub fn with_statement_mode(mut self, mode: StatementMode) -> Self {
         self.statement_mode = mode;
         self
+    }
+
+    /// The knobs alone: nothing of the URL, of which much is secret.
+    pub(crate) fn settings(&self) -> Box<[Setting]> {
+        let count = |count: usize| SettingValue::Count(count as u64);
+        let limit = |limit: Option<Duration>| limit.map_or(SettingValue::Off, SettingValue::Duration);
+        let slow = (self.slow_query != Duration::MAX).then_some(self.slow_query);
+        let mode = match self.statement_mode {
+            StatementMode::Named => "named",
+            StatementMode::Unnamed => "unnamed",
+        };
+        Box::new([
+            Setting::new("pool_size", count(self.pool_size)),
+            Setting::new("max_overflow", count(self.knobs.max_overflow)),
+            Setting::new("wait_timeout", SettingValue::Duration(self.wait_timeout)),
+            Setting::new("create_timeout", SettingValue::Duration(self.create_timeout)),
+            Setting::new("recycle_timeout", SettingValue::Duration(self.recycle_timeout)),
+            Setting::new("idle_timeout", limit(self.knobs.idle_timeout)),
+            Setting::new("max_lifetime", limit(self.knobs.max_lifetime)),
+            Setting::new("statement_cache", count(self.statements)),
+            Setting::new("statement_mode", SettingValue::Word(mode)),
+            Setting::new("slow_query", limit(slow)),
+        ])
     }
 
     pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {

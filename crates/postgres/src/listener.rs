@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Deadline, Metric, Observe, Origin, Reason, Value};
+use buttress_core::{Deadline, Metric, Observe, Origin, Reason, Value, WeakObserve};
 use futures_util::Stream;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -186,6 +186,10 @@ impl Observe for Channels {
         self.0.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let inbox = &self.0;
         visit(Metric::new("connected", Value::Gauge(f64::from(u8::from(inbox.is_connected())))));
@@ -202,6 +206,10 @@ impl Observe for Channels {
 impl Observe for Listener {
     fn origin(&self) -> Origin {
         self.channels.origin()
+    }
+
+    fn downgrade(&self) -> WeakObserve {
+        self.channels.downgrade()
     }
 
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {

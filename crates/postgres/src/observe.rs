@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use buttress_core::{Metric, Observe, Origin, Value};
+use buttress_core::{Metric, Observe, Origin, Setting, Value, WeakObserve};
 use tokio::time::Instant;
 
 use crate::{Postgres, connector::CONNECTING_SINCE};
@@ -48,11 +48,15 @@ impl Drop for Waiting<'_> {
 /// Counters: `queries` (statements that were right and in time, each of a pipeline's and a transaction's too), `transactions`, `transactions_retried` (runs of a closure after its first), `cancelled`
 /// (statements or transactions left unfinished), `discarded`
 /// (connections that were not handed on, with the cancelled ones), `created`, `expired` (connections closed because they
-/// were idle or old), `slow_queries`, `waited` (callers for whom no place was free at once), `waited_micros` (for how long, all of them
+/// were idle or old), `slow_queries`, `waited` (callers for whom no place was free at once), `waited_time` (for how long, in microseconds, all of them
 /// together) and `wait_timeouts`. Then the rejections.
 impl Observe for Postgres {
     fn origin(&self) -> Origin {
         self.shared().origin
+    }
+
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.shared, |shared| Self { shared })
     }
 
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
@@ -78,13 +82,18 @@ impl Observe for Postgres {
             ("created", &connector.created),
             ("expired", &connector.expired),
             ("waited", &counters.waited),
-            ("waited_micros", &counters.waited_micros),
             ("wait_timeouts", &counters.wait_timeouts),
         ] {
             visit(Metric::new(name, Value::Counter(counter.load(Relaxed))));
         }
+        let micros = Value::Counter(counters.waited_micros.load(Relaxed));
+        visit(Metric::new("waited_time", micros).with_unit("us"));
         let statistics = &shared.statistics;
         visit(Metric::new("slow_queries", Value::Counter(statistics.slow_count())));
         shared.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.shared().settings.iter().copied().for_each(visit);
     }
 }

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Reason};
+use buttress_core::{Deadline, Decision, Origin, Reason, Setting};
 use deadpool::{
     Runtime,
-    managed::{Object, Pool, PoolError, QueueMode, TimeoutType, Timeouts},
+    managed::{Object, Pool, PoolError, QueueMode, Status, TimeoutType, Timeouts},
 };
 use tokio::time::Instant;
 use tower_service::Service;
@@ -35,7 +35,7 @@ use crate::{
 /// See the [crate's documentation](crate) for what it guarantees.
 #[derive(Clone)]
 pub struct Postgres {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
@@ -49,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) reaper: Reaper,
     pub(crate) create_timeout: Duration,
     pub(crate) recycle_timeout: Duration,
+    pub(crate) settings: Box<[Setting]>,
 }
 
 impl Postgres {
@@ -88,6 +89,7 @@ impl Postgres {
                 reaper: Reaper::new(&config),
                 create_timeout: config.create_timeout,
                 recycle_timeout: config.recycle_timeout,
+                settings: config.settings(),
             }),
         })
     }
@@ -161,6 +163,7 @@ impl Shared {
 
     /// The deadline passed while the server was being asked something.
     pub(crate) fn no_answer(&self, sent: bool) -> Error {
+        self.note("gave_up", || "the caller's deadline passed before the server's answer".into());
         if sent {
             self.origin.reject(Reason::DeadlineExceeded).after_sending().into()
         } else {
@@ -177,8 +180,25 @@ impl Shared {
                 cause: ConnectError::TimedOut(late.0.instant() - since),
             },
             // In the queue, which tells nothing of the server.
-            _ => self.origin.reject(Reason::DeadlineExceeded).into(),
+            _ => {
+                self.note("gave_up", || {
+                    format!("the caller's deadline passed in the queue: {}", self.in_words())
+                });
+                self.origin.reject(Reason::DeadlineExceeded).into()
+            }
         }
+    }
+
+    /// How busy the pool is, for a decision.
+    #[cold]
+    fn in_words(&self) -> String {
+        let Status { max_size, size, available, waiting } = self.pool.status();
+        let in_use = size.saturating_sub(available);
+        format!("{in_use} of {max_size} connections in use, {waiting} waiting")
+    }
+
+    pub(crate) fn note(&self, what: &'static str, why: impl FnOnce() -> String) {
+        Decision::note(self.origin, what, why);
     }
 
     /// Waits for a connection, or makes one.
@@ -200,6 +220,7 @@ impl Shared {
         let cause = match error {
             PoolError::Timeout(TimeoutType::Wait) => {
                 self.counters.wait_timeouts.fetch_add(1, Relaxed);
+                self.note("refused", || self.in_words());
                 return Err(instance.reject(Reason::Overloaded).into());
             }
             PoolError::Closed => return Err(instance.reject(Reason::Closed).into()),
@@ -221,6 +242,7 @@ impl Shared {
             match self.pool.timeout_get(&timeouts).await {
                 Err(PoolError::Timeout(TimeoutType::Wait)) if timeouts.wait != configured.wait => {
                     waiting = Some(Waiting::begin(&self.counters));
+                    self.note("queued", || self.in_words());
                     timeouts = configured;
                 }
                 got => {

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Deadline, Origin, Reason};
+use buttress_core::{Deadline, Decision, Origin, Reason};
 use futures_util::{Stream, stream::FusedStream};
 use tokio::{
     task::unconstrained,
@@ -180,6 +180,7 @@ impl<'a> RowStream<'a> {
     /// The deadline passed.
     fn give_up(&mut self) -> Error {
         self.open = None;
+        Decision::note(self.origin, "gave_up", || "the caller's deadline passed between two rows".into());
         self.origin.reject(Reason::DeadlineExceeded).after_sending().into()
     }
 

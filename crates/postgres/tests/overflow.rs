@@ -64,7 +64,7 @@ async fn beyond_it_callers_wait_and_what_they_wait_for_is_not_closed() {
     assert_eq!((figure(&db, "created"), figure(&db, "connections")), (5.0, 2.0));
     assert_eq!((figure(&db, "waited"), figure(&db, "wait_timeouts")), (20.0, 0.0));
     // Five wait for one time of 50 ms, five for two, and so on: half a second and more.
-    let waited = figure(&db, "waited_micros");
+    let waited = figure(&db, "waited_time");
     assert!((450_000.0..60_000_000.0).contains(&waited), "{waited}");
 
     let config = two_and_three(&test.url()).with_wait_timeout(Duration::from_millis(100));

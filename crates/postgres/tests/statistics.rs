@@ -222,7 +222,7 @@ async fn the_gauges_of_the_pool_are_right_under_load() {
     assert_eq!(gauges(&db), [3.0, 3.0, 3.0, 0.0]);
 
     assert_eq!(figure(&db, "waited"), 4.0);
-    assert!(figure(&db, "waited_micros") >= 4.0 * 200_000.0);
+    assert!(figure(&db, "waited_time") >= 4.0 * 200_000.0);
 }
 
 #[tokio::test]

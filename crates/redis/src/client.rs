@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Metric, Observe, Origin, Value as Figure};
+use buttress_core::{Metric, Observe, Origin, Setting, Value as Figure, WeakObserve};
 use fred::{
     clients::Pool,
     interfaces::{ClientLike, MetricsInterface},
@@ -105,6 +105,10 @@ impl Observe for Redis {
         self.shared.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.shared, |shared| Self { shared })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let clients = self.shared.pool.clients();
         let connected = clients.iter().filter(|client| client.is_connected()).count();
@@ -115,5 +119,9 @@ impl Observe for Redis {
         visit(Metric::new("commands_in_flight", Figure::Gauge(in_flight as f64)));
         visit(Metric::new("connections_given_up", Figure::Counter(self.shared.given_up.load(Relaxed))));
         self.shared.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        self.shared.settings.iter().copied().for_each(visit);
     }
 }

@@ -1,5 +1,6 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use buttress_core::{Setting, SettingValue};
 use fred::types::{
     RespVersion,
     config::{
@@ -120,6 +121,22 @@ impl RedisConfig {
     pub fn lazy(mut self) -> Self {
         self.lazy = true;
         self
+    }
+
+    /// The knobs alone: nothing of the URL, of which much is secret.
+    pub(crate) fn settings(&self) -> Box<[Setting]> {
+        let count = |count: usize| SettingValue::Count(count as u64);
+        let (first, cap) = self.reconnect;
+        Box::new([
+            Setting::new("command_timeout", SettingValue::Duration(self.command_timeout)),
+            Setting::new("connect_timeout", SettingValue::Duration(self.connect_timeout)),
+            Setting::new("max_queued", count(self.max_queued)),
+            Setting::new("max_in_flight", count(self.max_in_flight)),
+            Setting::new("reconnect_first", SettingValue::Duration(first)),
+            Setting::new("reconnect_cap", SettingValue::Duration(cap)),
+            Setting::new("connections", count(self.connections)),
+            Setting::new("lazy", if self.lazy { SettingValue::Word("on") } else { SettingValue::Off }),
+        ])
     }
 
     #[cfg(feature = "cache")]

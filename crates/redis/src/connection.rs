@@ -40,6 +40,14 @@ impl Connection {
         (unanswered.saturating_sub(queued) <= self.max_in_flight).then_some(ticket)
     }
 
+    /// For a decision.
+    #[cold]
+    pub(crate) fn in_words(&self) -> String {
+        let Self { max_queued, max_in_flight, .. } = self;
+        let (queued, in_flight) = (self.client.command_queue_len(), self.in_flight());
+        format!("{queued} of {max_queued} commands queued, {in_flight} of {max_in_flight} in flight")
+    }
+
     /// How many commands were sent and not answered, those included that nobody waits for any more.
     pub(crate) fn in_flight(&self) -> usize {
         self.unanswered.load(Relaxed).saturating_sub(self.client.command_queue_len())

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Reason, Rejected};
+use buttress_core::{Deadline, Decision, Origin, Reason, Rejected, Setting};
 use fred::{
     clients::{Client, Pool},
     error::{Error as DriverError, ErrorKind},
@@ -36,6 +36,7 @@ const DIRECTIONS: u32 = 6;
 pub(crate) struct Shared {
     pub(crate) origin: Origin,
     pub(crate) server: String,
+    pub(crate) settings: Box<[Setting]>,
     pub(crate) pool: Pool,
     pub(crate) connections: Box<[Connection]>,
     turn: AtomicUsize,
@@ -59,6 +60,7 @@ impl Shared {
         let shared = Arc::new(Self {
             origin: Origin::new("redis", &config.name),
             server: config.server(),
+            settings: config.settings(),
             connections: clients.iter().map(|client| Connection::new(client.clone(), &config)).collect(),
             pool: Pool::from_clients(clients)?,
             turn: AtomicUsize::new(0),
@@ -130,6 +132,7 @@ impl Shared {
             };
             let connection = self.connection();
             let Some(ticket) = connection.admit(name.clone()) else {
+                Decision::note(self.origin, "refused", || connection.in_words());
                 return Err(self.origin.reject(Reason::Overloaded).into());
             };
             let unanswered = Arc::downgrade(&ticket);
@@ -147,6 +150,9 @@ impl Shared {
                 return Err(self.failure(connection, &unanswered, &error, limited_by_deadline));
             }
             direction += 1;
+            Decision::note(self.origin, "redirected", || {
+                format!("the cluster's node has not this key: attempt {direction} of {DIRECTIONS}")
+            });
         }
     }
 
@@ -165,6 +171,16 @@ impl Shared {
                 }
                 // Where the server is away, it is not for the caller's impatience that there was no answer.
                 let impatient = limited_by_deadline && connected;
+                Decision::note(self.origin, "gave_up", || {
+                    let limit = self.command_timeout;
+                    let up = if impatient {
+                        "the caller's deadline passed".into()
+                    } else {
+                        format!("no answer in time, {limit:.1?} at most")
+                    };
+                    let state = if connected { "" } else { ", and the connection is down" };
+                    format!("{up}{state}: {}", connection.in_words())
+                });
                 let reason = if impatient { Reason::DeadlineExceeded } else { Reason::TimedOut };
                 self.origin.reject(reason).after_sending().into()
             }

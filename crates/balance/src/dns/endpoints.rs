@@ -69,7 +69,7 @@ impl<F> DnsEndpoints<F> {
             step,
             failing: None,
             overfull: false,
-            resolution: Resolution::new(host),
+            resolution: Resolution::new(host, ttl, retry),
         }
     }
 

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Metric, Observe, Origin, Value};
+use buttress_core::{Backoff, Metric, Observe, Origin, Setting, SettingValue, Value, WeakObserve};
 use tokio::time::Instant;
+
+use super::Ttl;
 
 /// The figures of a name's lookups, made by [`DnsEndpoints::resolution`](crate::DnsEndpoints::resolution).
 #[derive(Debug, Clone)]
@@ -16,6 +18,8 @@ pub struct Resolution(Arc<Figures>);
 #[derive(Debug)]
 struct Figures {
     origin: Origin,
+    ttl: Ttl,
+    retry: Backoff,
     lookups: AtomicU64,
     failures: AtomicU64,
     addresses: AtomicUsize,
@@ -23,9 +27,11 @@ struct Figures {
 }
 
 impl Resolution {
-    pub(crate) fn new(host: &str) -> Self {
+    pub(crate) fn new(host: &str, ttl: Ttl, retry: Backoff) -> Self {
         Self(Arc::new(Figures {
             origin: Origin::new("dns", host),
+            ttl,
+            retry,
             lookups: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             addresses: AtomicUsize::new(0),
@@ -75,12 +81,25 @@ impl Observe for Resolution {
         self.0.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.0, Self)
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         visit(Metric::new("lookups", Value::Counter(self.lookups())));
         visit(Metric::new("failures", Value::Counter(self.failures())));
         visit(Metric::new("addresses", Value::Gauge(self.addresses() as f64)));
         if let Some(age) = self.age() {
-            visit(Metric::new("answer_age_seconds", Value::Gauge(age.as_secs_f64())));
+            visit(Metric::new("answer_age", Value::Gauge(age.as_secs_f64())).with_unit("s"));
         }
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let Figures { ttl, retry, .. } = &*self.0;
+        visit(Setting::new("ttl_floor", SettingValue::Duration(ttl.floor)));
+        visit(Setting::new("ttl_ceiling", SettingValue::Duration(ttl.ceiling)));
+        visit(Setting::new("retry_first", SettingValue::Duration(retry.first())));
+        visit(Setting::new("retry_cap", SettingValue::Duration(retry.cap())));
+        visit(Setting::new("retry_factor", SettingValue::Ratio(retry.factor())));
     }
 }

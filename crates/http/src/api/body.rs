@@ -57,6 +57,10 @@ impl ApiBody {
         &self.uri
     }
 
+    pub(crate) const fn origin(&self) -> Origin {
+        self.origin
+    }
+
     pub(crate) fn peer(&self) -> Peer {
         Peer::of(&self.uri)
     }

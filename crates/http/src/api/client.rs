@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{Metric, Observe, Origin};
+use buttress_core::{Metric, Observe, Origin, Setting, SettingValue, WeakObserve};
 use http::{HeaderMap, Method};
 
 use super::{base::BaseUrl, builder::ApiBuilder, request::ApiRequest, stack::Stack};
@@ -79,8 +79,19 @@ impl Observe for ApiClient {
         self.shared.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        WeakObserve::of(&self.shared, |shared| Self { shared })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         self.shared.origin.observe_rejections(visit);
+    }
+
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let Shared { timeout, redirects, max_answer, .. } = &*self.shared;
+        visit(Setting::new("timeout", SettingValue::Duration(*timeout)));
+        visit(Setting::new("redirects", SettingValue::Count(*redirects as u64)));
+        visit(Setting::new("max_answer", SettingValue::Count(*max_answer as u64)));
     }
 }
 

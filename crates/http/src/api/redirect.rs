@@ -1,3 +1,4 @@
+use buttress_core::Decision;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use url::Url;
 
@@ -102,6 +103,11 @@ impl Route {
             remove_secrets(&mut self.own);
             self.credentials = false;
         }
+        // Where to is what the server sent.
+        Decision::note(client.origin, "redirected", || {
+            let to = if same_origin { "" } else { " of another origin, without credentials" };
+            format!("{} to another URL{to}, {} more may follow", answer.status().as_u16(), self.left - 1)
+        });
         (self.left, self.uri, self.copy) = (self.left - 1, uri, copy);
         Some(self.request(client, body))
     }

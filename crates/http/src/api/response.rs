@@ -1,5 +1,6 @@
 use std::fmt;
 
+use buttress_core::Decision;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, Uri, Version, response::Parts};
 use http_body::Body;
@@ -144,7 +145,11 @@ impl ApiResponse {
         Ok(whole.freeze())
     }
 
+    #[cold]
     fn too_long(&self) -> ApiError {
+        Decision::note(self.body.origin(), "gave_up", || {
+            format!("the answer's body has more than {} bytes", self.max_answer)
+        });
         ApiError::TooLong { peer: self.body.peer(), limit: self.max_answer }
     }
 

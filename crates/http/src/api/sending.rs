@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Deadline, Origin, Reason, Rejectable, Rejected, Scope};
+use buttress_core::{Deadline, Decision, Origin, Reason, Rejectable, Rejected, Scope};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop::unconstrained,
@@ -136,7 +136,13 @@ fn poll_expired(scope: &mut Scope, mut timer: Pin<&mut Option<Sleep>>, cx: &mut 
 /// Whose time it was that is up: the client's own limit, or a deadline around the call.
 pub(crate) fn expired(own: Deadline, origin: Origin) -> Rejected {
     let reason = if own.instant() <= Instant::now() { Reason::TimedOut } else { Reason::DeadlineExceeded };
+    Decision::note(origin, "gave_up", || gave_up(reason == Reason::TimedOut));
     origin.reject(reason)
+}
+
+#[cold]
+fn gave_up(own: bool) -> String {
+    if own { "its timeout was up" } else { "the caller's deadline passed" }.into()
 }
 
 /// Whoever is inside and honours the deadline notices first that it has passed. Where it was the client's own limit, it
@@ -147,6 +153,7 @@ pub(crate) fn owned(error: ApiError, own: Deadline, origin: Origin) -> ApiError 
     if rejected.reason() != Reason::DeadlineExceeded || own.instant() > Instant::now() {
         return error;
     }
+    Decision::note(origin, "gave_up", || gave_up(true));
     let ours = origin.reject(Reason::TimedOut);
     if rejected.sent() { ours.after_sending().into() } else { ours.into() }
 }

@@ -66,6 +66,7 @@ impl<K> Link<K> {
     pub(super) fn new(client: Client) -> Self {
         let events = client.reconnect_rx();
         let count = u64::from(client.is_connected());
+        let counters = Arc::new(Counters::new(client.clone()));
         Self {
             client,
             made: Mutex::new(Made { events, count }),
@@ -77,7 +78,7 @@ impl<K> Link<K> {
             failed: Mutex::default(),
             waiters: Arc::default(),
             heard: Mutex::default(),
-            counters: Arc::default(),
+            counters,
         }
     }
 

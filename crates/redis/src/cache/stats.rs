@@ -4,18 +4,42 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use buttress_core::{Metric, Observe, Origin, Value};
+use buttress_core::{Metric, Observe, Origin, Setting, SettingValue, Value, WeakObserve};
 use fred::{clients::Client, interfaces::ClientLike};
 
-#[derive(Debug, Default)]
+/// It lives as long as its store, and has no other tie to the connection than the driver's client.
+#[derive(Debug)]
 pub(super) struct Counters {
+    client: Client,
     pub(super) unreadable: AtomicU64,
     pub(super) unstorable: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) waits: AtomicU64,
     pub(super) flushes: AtomicU64,
+}
+
+impl Counters {
+    pub(super) const fn new(client: Client) -> Self {
+        Self {
+            client,
+            unreadable: AtomicU64::new(0),
+            unstorable: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What a store was told to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Knobs {
+    pub(super) version: u8,
+    pub(super) lease: Duration,
+    pub(super) limit: usize,
 }
 
 pub(super) fn count(counter: &AtomicU64) {
@@ -43,7 +67,7 @@ pub struct StoreStats {
 #[derive(Clone)]
 pub struct StoreWatch {
     pub(super) origin: Origin,
-    pub(super) client: Client,
+    pub(super) knobs: Knobs,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -51,7 +75,7 @@ impl StoreWatch {
     /// Whether the store's connection is up. For health checks: without it, the cache is this process's alone.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.client.is_connected()
+        self.counters.client.is_connected()
     }
 
     /// The figures now.
@@ -73,6 +97,11 @@ impl Observe for StoreWatch {
         self.origin
     }
 
+    fn downgrade(&self) -> WeakObserve {
+        let (origin, knobs) = (self.origin, self.knobs);
+        WeakObserve::of(&self.counters, move |counters| Self { origin, knobs, counters })
+    }
+
     fn observe(&self, visit: &mut dyn FnMut(Metric)) {
         let stats = self.stats();
         let counters = [
@@ -82,7 +111,16 @@ impl Observe for StoreWatch {
             ("waits", stats.waits),
             ("flushes", stats.flushes),
         ];
+        visit(Metric::new("connected", Value::Gauge(f64::from(u8::from(self.is_connected())))));
         counters.into_iter().for_each(|(name, value)| visit(Metric::new(name, Value::Counter(value))));
+    }
+
+    /// As they were when [`watch`](crate::cache::RedisStore::watch) was called.
+    fn settings(&self, visit: &mut dyn FnMut(Setting)) {
+        let Knobs { version, lease, limit } = self.knobs;
+        visit(Setting::new("version", SettingValue::Count(version.into())));
+        visit(Setting::new("lease", SettingValue::Duration(lease)));
+        visit(Setting::new("max_value", SettingValue::Count(limit as u64)));
     }
 }
 

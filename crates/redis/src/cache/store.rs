@@ -22,7 +22,7 @@ use crate::{
         lease::{AbortOnDrop, LONGEST as LONGEST_LEASE, Lease},
         link::Link,
         request::Runner,
-        stats::{StoreWatch, count},
+        stats::{Knobs, StoreWatch, count},
     },
 };
 
@@ -122,7 +122,7 @@ impl<K, V> RedisStore<K, V> {
     pub fn watch(&self) -> StoreWatch {
         StoreWatch {
             origin: self.origin,
-            client: self.link.client.clone(),
+            knobs: Knobs { version: self.version, lease: self.lease, limit: self.limit },
             counters: self.link.counters.clone(),
         }
     }
