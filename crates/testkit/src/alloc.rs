@@ -32,6 +32,20 @@ pub fn allocations(code: impl FnOnce()) -> Counted {
     Counted { count: info.count_total, bytes: info.bytes_total }
 }
 
+/// Runs `code` and tells how many bytes the current thread has more than before: what it asked for and did not give back.
+/// Negative where it gave back what it had before.
+///
+/// What is flat keeps next to nothing, however often it is done:
+///
+/// ```
+/// let mut latest = vec![0_u64; 8];
+/// let kept = buttress_testkit::kept_bytes(|| (0..1_000).for_each(|n| latest = vec![n; 8]));
+/// assert_eq!(kept, 0);
+/// ```
+pub fn kept_bytes(code: impl FnOnce()) -> i64 {
+    allocation_counter::measure(code).bytes_current
+}
+
 #[cfg(test)]
 mod tests {
     use std::hint::black_box;
@@ -52,6 +66,14 @@ mod tests {
     fn code_that_stays_on_the_stack_counts_nothing() {
         let counted = allocations(|| _ = black_box([0_u8; 100]));
         assert_eq!(counted, Counted { count: 0, bytes: 0 });
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_kept() {
+        let mut kept = Vec::new();
+        assert_eq!(kept_bytes(|| kept = black_box(vec![0_u8; 100])), 100);
+        assert_eq!(kept_bytes(|| drop(black_box(vec![0_u8; 100]))), 0);
+        assert_eq!(kept_bytes(|| drop(black_box(kept))), -100);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 #[cfg(feature = "allocations")]
 mod alloc;
 mod background;
+mod chromium;
+#[cfg(feature = "otlp")]
+mod collector;
 mod dnsmasq;
 mod launch;
 mod nginx;
@@ -17,7 +20,10 @@ mod upstream;
 mod workspace;
 
 #[cfg(feature = "allocations")]
-pub use self::alloc::{Counted, allocations};
+pub use self::alloc::{Counted, allocations, kept_bytes};
+pub use self::chromium::{Chromium, Screen};
+#[cfg(feature = "otlp")]
+pub use self::collector::{Answer, Collector, ReceivedMetric};
 pub use self::dnsmasq::DnsServer;
 pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;

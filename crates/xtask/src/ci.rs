@@ -21,7 +21,7 @@ pub(crate) enum Step {
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 8] = [
+const MODELLED: [&str; 9] = [
     "buttress-balance",
     "buttress-budget",
     "buttress-bulkhead",
@@ -30,6 +30,7 @@ const MODELLED: [&str; 8] = [
     "buttress-hedge",
     "buttress-http-cache",
     "buttress-rate-limit",
+    "buttress-telemetry",
 ];
 
 impl Step {

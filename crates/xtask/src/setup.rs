@@ -17,11 +17,23 @@ enum Need {
     Nginx,
     Dnsmasq,
     Setpriv,
+    Chromium,
+    ChromiumDriver,
+    Promtool,
 }
 
 impl Need {
-    const ALL: [Self; 6] =
-        [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Nginx, Self::Dnsmasq, Self::Setpriv];
+    const ALL: [Self; 9] = [
+        Self::Redis,
+        Self::Postgres,
+        Self::PgBouncer,
+        Self::Nginx,
+        Self::Dnsmasq,
+        Self::Setpriv,
+        Self::Chromium,
+        Self::ChromiumDriver,
+        Self::Promtool,
+    ];
 
     /// Debian's package that brings it.
     fn package(self) -> &'static str {
@@ -33,6 +45,10 @@ impl Need {
             // Not `dnsmasq`, which would start a server on the machine.
             Self::Dnsmasq => "dnsmasq-base",
             Self::Setpriv => "util-linux",
+            Self::Chromium => "chromium",
+            Self::ChromiumDriver => "chromium-driver",
+            // There is no package of promtool alone. Where systemd runs, this one starts a server on port 9090.
+            Self::Promtool => "prometheus",
         }
     }
 
@@ -45,6 +61,9 @@ impl Need {
             Self::Nginx => find("nginx").is_some() || Path::new("/usr/sbin/nginx").is_file(),
             Self::Dnsmasq => find("dnsmasq").is_some() || Path::new("/usr/sbin/dnsmasq").is_file(),
             Self::Setpriv => find("setpriv").is_some(),
+            Self::Chromium => find("chromium").is_some(),
+            Self::ChromiumDriver => find("chromedriver").is_some(),
+            Self::Promtool => find("promtool").is_some(),
         }
     }
 }
