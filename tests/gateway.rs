@@ -3,12 +3,14 @@
 #[path = "../examples/gateway/app/mod.rs"]
 mod app;
 
-use std::process::Stdio;
+use std::{net::SocketAddr, process::Stdio};
 
 use axum::{Router, body::Body};
+use buttress_http::HttpClient;
 use buttress_testkit::{RedisServer, Reply, TestDatabase, Upstream};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tower::ServiceExt;
@@ -27,6 +29,14 @@ async fn get(router: &Router, path: &str) -> (u16, HeaderMap, Value) {
     ask(router, Method::GET, path, "").await
 }
 
+/// What the gateway's live page answers.
+async fn page(address: SocketAddr, path: &str) -> String {
+    let client = HttpClient::builder().build::<Empty<Bytes>>().unwrap();
+    let request = Request::get(format!("http://{address}{path}")).body(Empty::new()).unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_profiles_and_health_on_real_servers() {
     let (database, redis, upstream) =
@@ -36,6 +46,7 @@ async fn users_profiles_and_health_on_real_servers() {
         database_url: Some(database.url()),
         redis_url: Some(redis.url()),
         upstream_url: Some(upstream.url()),
+        dashboard: Some("127.0.0.1:0".parse().unwrap()),
         throw_away: false,
     })
     .await
@@ -74,6 +85,11 @@ async fn users_profiles_and_health_on_real_servers() {
     assert_eq!(get(&router, "/users/2").await.0, 404);
     assert_eq!(get(&router, "/users/ada").await.0, 400);
 
+    let seen: Value = serde_json::from_str(&page(app.dashboard().unwrap(), "/snapshot.json").await).unwrap();
+    let stacks: Vec<_> = seen["now"]["stacks"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(stacks, ["users-db reads", "users-db writes", "users-cache", "profiles"]);
+    assert!(page(app.dashboard().unwrap(), "/").await.starts_with("<!doctype html>"));
+
     redis.kill().await;
     assert_eq!(get(&router, "/users/1").await.0, 200, "with Redis gone the database answers");
     app.close().await;
@@ -82,6 +98,7 @@ async fn users_profiles_and_health_on_real_servers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_database_it_says_what_to_set() {
     let app = App::start(Settings::default()).await.unwrap();
+    assert_eq!(app.dashboard(), None, "nobody asked for one");
     assert_eq!(
         app.description(),
         "no database (set DATABASE_URL), memory in place of Redis and a built-in upstream"
@@ -107,6 +124,7 @@ async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
         ),
         ("REDIS_URL", format!("http://root:{secret}@localhost"), "REDIS_URL: "),
         ("UPSTREAM_URL", "nowhere".to_owned(), "UPSTREAM_URL: "),
+        ("GATEWAY_DASHBOARD", "9900".to_owned(), "GATEWAY_DASHBOARD: "),
     ] {
         let output = Command::new(env!("CARGO"))
             .args(["run", "--quiet", "--example", "gateway"])

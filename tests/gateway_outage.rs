@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are half of what this test is for")]
 
 #[path = "../examples/gateway/app/mod.rs"]
+#[expect(dead_code, reason = "there is no live page here")]
 mod app;
 
 use std::{

@@ -7,7 +7,8 @@
 //!
 //! It needs no configuration. `DATABASE_URL`, `REDIS_URL` and `UPSTREAM_URL` say where its backends are; without them it
 //! starts throw-away servers where Postgres and Redis are installed, else it does with memory in place of Redis, answers
-//! 503 where it would need the database, and is its own upstream. `GATEWAY_ADDR` is where it listens (127.0.0.1:3000).
+//! 503 where it would need the database, and is its own upstream. `GATEWAY_ADDR` is where it listens (127.0.0.1:3000),
+//! `GATEWAY_DASHBOARD` where a live page of its layers is (127.0.0.1:9900, say; without it there is none).
 //! Ctrl-C lets the requests on their way finish, then ends it.
 
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
@@ -41,10 +42,18 @@ async fn run() -> Result<(), String> {
     // From the beginning, so that there is no moment in which Ctrl-C would leave something behind.
     let stopped = stopped().map_err(|error| format!("signals cannot be handled: {error}"))?;
     let address = variable("GATEWAY_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".into());
+    let dashboard = variable("GATEWAY_DASHBOARD")?
+        .map(|address| {
+            address
+                .parse()
+                .map_err(|error| format!("GATEWAY_DASHBOARD: {error}, it must be like 127.0.0.1:9900"))
+        })
+        .transpose()?;
     let app = App::start(Settings {
         database_url: variable("DATABASE_URL")?,
         redis_url: variable("REDIS_URL")?,
         upstream_url: variable("UPSTREAM_URL")?,
+        dashboard,
         throw_away: true,
     })
     .await?;
@@ -58,6 +67,9 @@ async fn run() -> Result<(), String> {
     );
     println!("  curl -i {url}/users/1/profile");
     println!("  curl -i {url}/healthz");
+    if let Some(address) = app.dashboard() {
+        println!("  the live page: http://{address}/");
+    }
     axum::serve(listener, app.router())
         .with_graceful_shutdown(stopped)
         .await

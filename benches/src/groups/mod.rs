@@ -9,6 +9,7 @@ mod hedge;
 mod physical;
 mod rate_limit;
 mod retry;
+mod telemetry;
 mod timeout;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub(crate) fn rows() -> Vec<Row> {
         cache::rows(),
         batch::rows(),
         balance::rows(),
+        telemetry::rows(),
     ]
     .concat()
 }

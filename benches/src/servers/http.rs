@@ -11,6 +11,7 @@ use buttress_circuit_breaker::CircuitBreakerLayer;
 use buttress_http::{ApiClient, Body, HttpClient, Idempotent, StatusClassifier};
 use buttress_rate_limit::{Rate, RateLimitLayer};
 use buttress_retry::RetryLayer;
+use buttress_telemetry::{Registry, TelemetryLayer};
 use buttress_testkit::Nginx;
 use buttress_timeout::TimeoutLayer;
 use bytes::Bytes;
@@ -117,7 +118,13 @@ where
 {
     let rate = Rate::try_new(1_000_000_000, Duration::from_secs(1)).expect("it is valid");
     let limit = Limit::fixed(1_000).expect("it is valid");
+    let telemetry = TelemetryLayer::builder("client", &Registry::new())
+        .convention(buttress_telemetry::HttpClient)
+        .classify(StatusClassifier)
+        .build()
+        .expect("the registry is empty");
     ServiceBuilder::new()
+        .layer(telemetry)
         .layer(RateLimitLayer::new("client", rate))
         .layer(RetryLayer::new("client").classify(StatusClassifier).requests(Idempotent))
         .layer(CircuitBreakerLayer::builder("client").classify(StatusClassifier).build())

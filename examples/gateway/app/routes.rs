@@ -12,6 +12,7 @@ use axum::{
 use buttress_circuit_breaker::State as BreakerState;
 use buttress_core::{Observe, Respond, problem};
 use buttress_postgres::{Query, Row};
+use buttress_telemetry::UrlTemplate;
 use buttress_timeout::TimeoutLayer;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -86,6 +87,7 @@ async fn read_profile(
     let Path(id) = id?;
     let user = find_user(&state, id).await?;
     let request = Request::get(format!("{}/profiles/{id}", state.upstream_url))
+        .extension(UrlTemplate("/profiles/{id}"))
         .body(Full::<Bytes>::default())
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let response = state.upstream.clone().oneshot(request).await?;
