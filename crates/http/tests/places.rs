@@ -331,6 +331,7 @@ async fn a_busy_host_does_not_starve_another_and_no_call_is_lost() {
                 let mut calls = 0;
                 while !stop.load(SeqCst) {
                     text(&client, &format!("http://{busy}/")).await.unwrap();
+                    assert!(client.connections().open() <= 4);
                     calls += 1;
                 }
                 calls
@@ -353,7 +354,8 @@ async fn a_busy_host_does_not_starve_another_and_no_call_is_lost() {
         calls += task.await.unwrap();
     }
     assert!(calls > 200, "{calls}");
-    assert!(at_busy.most() <= 5 && at_rare.most() <= 5, "{} {}", at_busy.most(), at_rare.most());
+    // What the client has closed is there for a server until its task has run, which takes longer where all are busy.
+    assert!(at_busy.most() <= 8 && at_rare.most() <= 8, "{} {}", at_busy.most(), at_rare.most());
 }
 
 #[tokio::test]
