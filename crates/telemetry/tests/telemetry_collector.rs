@@ -2,9 +2,9 @@
 //! process's, and this a file of its own.
 #![cfg(feature = "otlp")]
 
-#[path = "support/collector.rs"]
+#[path = "support/received.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod collector;
+mod received;
 
 use std::{
     fmt::Write,
@@ -13,7 +13,8 @@ use std::{
 };
 
 use buttress_telemetry::{Flush, Telemetry};
-use collector::{Answer, Collector};
+use buttress_testkit::{Answer, Collector};
+use received::Received;
 use tonic::Code;
 use tracing::{Event, Level, Subscriber, field::Field};
 use tracing_subscriber::{
@@ -75,7 +76,7 @@ async fn it_is_told_once_that_it_fails_and_once_that_it_works_again() {
     heard.warnings(0).await;
 
     // It is not tried again after that code, so it is quick.
-    collector.answer(Answer::Refuse(Code::Unauthenticated));
+    collector.answer(Answer::Status(Code::Unauthenticated));
     for count in 2..6 {
         batch("lost");
         collector.requests(count).await;
@@ -84,10 +85,10 @@ async fn it_is_told_once_that_it_fails_and_once_that_it_works_again() {
     assert!(fails.contains("does not take") && fails.contains("signal=\"spans\""), "{fails}");
     assert!(fails.contains(&collector.url()) && fails.contains("lost=512"), "{fails}");
     // Nothing of what the collector says is repeated.
-    assert!(!fails.contains("not now") && !fails.contains('\u{1b}'), "{fails}");
+    assert!(!fails.contains("as it was told") && !fails.contains('\u{1b}'), "{fails}");
     assert_eq!(telemetry.spans_lost(), 4 * 512);
 
-    collector.answer(Answer::Take);
+    collector.answer(Answer::Ok);
     batch("second");
     let [_, works] = &*heard.warnings(2).await else { unreachable!() };
     assert!(works.contains("again") && works.contains("lost=2048"), "{works}");

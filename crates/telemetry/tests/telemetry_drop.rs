@@ -1,14 +1,15 @@
 //! Telemetry that is dropped, or shut down by somebody who does not wait.
 #![cfg(feature = "otlp")]
 
-#[path = "support/collector.rs"]
+#[path = "support/received.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod collector;
+mod received;
 
 use std::time::Duration;
 
 use buttress_telemetry::Telemetry;
-use collector::Collector;
+use buttress_testkit::Collector;
+use received::Received;
 use tokio::{net::TcpListener, time::Instant};
 use tracing_subscriber::layer::SubscriberExt;
 

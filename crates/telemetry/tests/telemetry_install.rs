@@ -1,18 +1,19 @@
 //! The wiring of a whole process, so in a file of its own.
 #![cfg(feature = "otlp")]
 
-#[path = "support/collector.rs"]
+#[path = "support/received.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod collector;
+mod received;
 
 use std::{env, process::Command, time::Duration};
 
 use buttress_telemetry::{Flush, Telemetry, TelemetryError};
-use collector::{Collector, text};
+use buttress_testkit::Collector;
 use opentelemetry::{
     global,
     trace::{Span as _, Tracer},
 };
+use received::{Received, text};
 
 #[tokio::test]
 async fn one_call_sets_up_a_process_and_a_second_is_an_error() {

@@ -1,10 +1,6 @@
 #[cfg(feature = "otlp")]
 mod calls;
 #[cfg(feature = "otlp")]
-#[path = "../../tests/support/collector.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests outside share it")]
-mod collector;
-#[cfg(feature = "otlp")]
 mod cost;
 #[cfg(feature = "otlp")]
 mod faults;
@@ -16,6 +12,10 @@ mod off;
 mod parents;
 #[cfg(feature = "opentelemetry")]
 mod plain;
+#[cfg(feature = "otlp")]
+#[path = "../../tests/support/received.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests outside share it")]
+mod received;
 #[cfg(feature = "otlp")]
 mod sent_on;
 #[cfg(feature = "otlp")]

@@ -73,7 +73,8 @@ impl State {
                 Ok(0)
             }
             Answer::Never => pending().await,
-            Answer::Status(code) => Err(Status::new(code, "as it was told")),
+            // What a terminal would obey, and long: whoever shows it is found out.
+            Answer::Status(code) => Err(Status::new(code, "\u{1b}[31mas it was told\n".repeat(50))),
             Answer::Partial(rejected) => Ok(rejected),
         }
     }

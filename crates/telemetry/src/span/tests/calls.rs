@@ -5,7 +5,7 @@ use opentelemetry::Context;
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 
 use super::{
-    collector::text,
+    received::{Received, text},
     support::{Ends, call, settings, setup},
 };
 use crate::{

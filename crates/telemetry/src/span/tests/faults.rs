@@ -7,8 +7,10 @@ use tokio::{
 };
 use tonic::Code;
 
+use buttress_testkit::{Answer, Collector};
+
 use super::{
-    collector::{Answer, Collector},
+    received::Received,
     support::{Setup, call, subscribe},
 };
 use crate::{Flush, Side, source::End};
@@ -118,7 +120,7 @@ async fn what_is_no_collector_costs_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_refuses_costs_nothing() {
     for code in [Code::Unavailable, Code::ResourceExhausted, Code::Unauthenticated] {
-        let (collector, url) = refusing(Answer::Refuse(code)).await;
+        let (collector, url) = refusing(Answer::Status(code)).await;
         endures(&url).await;
         assert!(collector.spans().is_empty());
     }

@@ -5,7 +5,7 @@ use opentelemetry::{Context, trace::TraceContextExt};
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 
 use super::{
-    collector::text,
+    received::{Received, text},
     support::{Ends, call, setup},
 };
 use crate::{Side, source::End};

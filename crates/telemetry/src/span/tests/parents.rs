@@ -5,7 +5,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Instrument;
 
 use super::{
-    collector::text,
+    received::{Received, text},
     support::{call, setup},
 };
 use crate::{Side, source::End};

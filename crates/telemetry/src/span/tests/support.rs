@@ -11,10 +11,9 @@ use buttress_core::Decisions;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{
-    super::{CallSpan, SpanEnd, SpanSettings, TraceIds},
-    collector::Collector,
-};
+use buttress_testkit::Collector;
+
+use super::super::{CallSpan, SpanEnd, SpanSettings, TraceIds};
 use crate::{Flush, Flushed, Label, Side, Telemetry, source::End};
 
 pub(super) struct Setup {
