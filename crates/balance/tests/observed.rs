@@ -1,9 +1,10 @@
 //! What the handles tell, and what a balancer says of its decisions.
 
-use std::{convert::Infallible, future::Future, future::pending, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, time::Duration};
 
 use buttress_balance::{Balance, Dns, Ejection, Endpoint};
-use buttress_core::{Backoff, BoxError, Deadline, Decisions, Observe, Setting, SettingValue};
+use buttress_core::{Backoff, BoxError, Deadline, Observe, Setting, SettingValue};
+use buttress_testkit::observed::{said, settings, watched};
 use futures_core::Stream;
 use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
@@ -11,24 +12,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 type Boxed = BoxCloneSyncService<(), (), BoxError>;
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
-async fn watched<F: Future>(call: F) -> (F::Output, Vec<(&'static str, String)>) {
-    let mut decisions = Decisions::new();
-    tokio::pin!(call);
-    let output = std::future::poll_fn(|cx| decisions.collect(|| call.as_mut().poll(cx))).await;
-    let said = decisions.as_slice().iter().map(|decision| (decision.what, decision.why.clone()));
-    (output, said.collect())
-}
-
-fn said(what: &'static str, why: &str) -> (&'static str, String) {
-    (what, why.to_owned())
-}
 
 fn failing() -> Endpoint<Boxed> {
     Endpoint::new(BoxCloneSyncService::new(service_fn(async |()| Err(io::Error::other("broken").into()))))

@@ -2,30 +2,13 @@
 
 mod support;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{Deadline, Decisions, Observe, Setting, SettingValue};
+use buttress_core::{Deadline, Observe, Setting, SettingValue};
+use buttress_testkit::observed::{said, settings, watched};
 use futures_util::{StreamExt, stream};
 use support::{Backend, Failure, MS, batching, call, call_in_turn, layer, settle};
 use tower::{Layer, ServiceExt};
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
-async fn watched<F: Future>(call: F) -> (F::Output, Vec<(&'static str, String)>) {
-    let mut decisions = Decisions::new();
-    let mut call = Box::pin(call);
-    let output = std::future::poll_fn(|cx| decisions.collect(|| call.as_mut().poll(cx))).await;
-    let said = decisions.as_slice().iter().map(|decision| (decision.what, decision.why.clone()));
-    (output, said.collect())
-}
-
-fn said(what: &'static str, why: &str) -> (&'static str, String) {
-    (what, why.to_owned())
-}
 
 #[test]
 fn settings_are_those_in_force() {

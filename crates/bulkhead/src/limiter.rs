@@ -71,6 +71,13 @@ impl Inner {
         self.origin.reject(reason)
     }
 
+    /// For a decision: as of the moment after it.
+    #[cold]
+    fn in_words(&self) -> String {
+        let Count { limit, in_flight, waiting, .. } = self.permits.count();
+        format!("{in_flight} of {limit} in flight, {waiting} waiting")
+    }
+
     /// Takes a permit wherever there is one. An adaptive limit is told when it was reached.
     pub(crate) fn enter(&self, level: impl FnOnce() -> Criticality, may_wait: bool) -> Entry {
         let entry = self.permits.enter(level, may_wait);
@@ -80,8 +87,8 @@ impl Inner {
             adaptive.saw_full(&self.permits);
         }
         match entry {
-            Entry::Full => Decision::note(self.origin, "refused", || self.permits.in_words()),
-            Entry::Wait(_) => Decision::note(self.origin, "queued", || self.permits.in_words()),
+            Entry::Full => Decision::note(self.origin, "refused", || self.in_words()),
+            Entry::Wait(_) => Decision::note(self.origin, "queued", || self.in_words()),
             Entry::Permit(_) => {}
         }
         entry

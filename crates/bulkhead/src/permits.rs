@@ -304,13 +304,6 @@ impl Permits {
         self.existing.load(Relaxed).saturating_sub(self.free())
     }
 
-    /// For a decision: as of the moment after it.
-    #[cold]
-    pub(crate) fn in_words(&self) -> String {
-        let Count { limit, in_flight, waiting, .. } = self.count();
-        format!("{in_flight} of {limit} in flight, {waiting} waiting")
-    }
-
     pub(crate) fn count(&self) -> Count {
         let slow = lock(&self.slow.0);
         Count {

@@ -5,12 +5,7 @@ use std::time::Duration;
 use buttress_bulkhead::{Adaptive, BulkheadLayer, Limit, Queue};
 use buttress_core::{Decisions, Observe, Setting, SettingValue};
 
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
+use buttress_testkit::observed::settings;
 #[tokio::test(start_paused = true)]
 async fn settings_are_those_in_force() {
     let queue = Queue::try_new(5, Duration::from_secs(2)).unwrap();

@@ -1,34 +1,14 @@
 //! What the handle tells and does, and what a cache says of its decisions.
 
-use std::{
-    future::{Future, pending},
-    time::Duration,
-};
+use std::{future::pending, time::Duration};
 
 use buttress_cache::{Cache, Entry, Invalidations, Store, Stored, Want};
-use buttress_core::{BoxError, Deadline, Decisions, Observe, Rejected, Setting, SettingValue, UnknownAction};
+use buttress_core::{BoxError, Deadline, Observe, Rejected, Setting, SettingValue, UnknownAction};
+use buttress_testkit::observed::{said, settings, watched};
 use tokio::time::advance;
 use tower::{Layer, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
-async fn watched<F: Future>(call: F) -> (F::Output, Vec<(&'static str, String)>) {
-    let mut decisions = Decisions::new();
-    tokio::pin!(call);
-    let output = std::future::poll_fn(|cx| decisions.collect(|| call.as_mut().poll(cx))).await;
-    let said = decisions.as_slice().iter().map(|decision| (decision.what, decision.why.clone()));
-    (output, said.collect())
-}
-
-fn said(what: &'static str, why: &str) -> Vec<(&'static str, String)> {
-    vec![(what, why.to_owned())]
-}
 
 #[test]
 fn settings_are_those_in_force() {
@@ -114,7 +94,10 @@ async fn what_is_served_past_its_time_says_why() {
     assert_eq!((fresh.unwrap(), none), (10, vec![]));
     advance(62 * SECOND).await;
     let (stale, why) = watched(service.oneshot(1)).await;
-    assert_eq!((stale.unwrap(), why), (10, said("served_stale", "2.0s past its time: the load failed")));
+    assert_eq!(
+        (stale.unwrap(), why),
+        (10, vec![said("served_stale", "2.0s past its time: the load failed")])
+    );
 
     let cache: Cache<u32, u32> =
         Cache::builder("anew").jitter(0.0).stale_while_revalidate(60 * SECOND).build();
@@ -128,7 +111,7 @@ async fn what_is_served_past_its_time_says_why() {
         let (stale, why) = watched(service.clone().oneshot(1)).await;
         assert_eq!(
             (stale.unwrap(), why),
-            (10, said("served_stale", "3.0s past its time: it is loaded anew"))
+            (10, vec![said("served_stale", "3.0s past its time: it is loaded anew")])
         );
     }
 }
@@ -145,8 +128,8 @@ async fn who_waits_for_another_says_so() {
         watched(Deadline::after(SECOND).scope(async { service.clone().oneshot(1).await })).await;
     assert!(late.is_err());
     let expected = [
-        said("joined", "another call loads the same"),
-        said("gave_up", "the caller's deadline passed while another call loaded"),
+        [said("joined", "another call loads the same")],
+        [said("gave_up", "the caller's deadline passed while another call loaded")],
     ];
     assert_eq!(why, expected.concat());
 }

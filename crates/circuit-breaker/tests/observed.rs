@@ -4,14 +4,9 @@ use std::time::Duration;
 
 use buttress_circuit_breaker::{CircuitBreakerLayer, State, Trip, Window};
 use buttress_core::{Backoff, BoxError, Decisions, Observe, Setting, SettingValue, UnknownAction};
+use buttress_testkit::observed::settings;
 use tokio::time::advance;
 use tower::{Layer, ServiceExt, service_fn};
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
 
 #[tokio::test(start_paused = true)]
 async fn settings_are_those_in_force() {

@@ -5,13 +5,8 @@ use std::{future::pending, time::Duration};
 use buttress_core::{Metric, Observe, Setting, SettingValue};
 use buttress_health::{Health, Part, Probe, Status};
 
+use buttress_testkit::observed::settings;
 const SECOND: Duration = Duration::from_secs(1);
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
 
 fn db() -> Part {
     Part::new("db", Probe::from_fn(pending::<Status>)).critical().interval(5 * SECOND).thresholds(2, 1)

@@ -2,29 +2,12 @@
 
 mod support;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{Decisions, Observe, Setting, SettingValue, UnknownAction};
+use buttress_core::{Observe, Setting, SettingValue, UnknownAction};
 use buttress_http_cache::{HttpCache, Kind};
+use buttress_testkit::observed::{said, settings, watched};
 use support::{Origin, ask, behind, get, numbered, seconds, shared};
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
-async fn watched<F: Future>(call: F) -> (F::Output, Vec<(&'static str, String)>) {
-    let mut decisions = Decisions::new();
-    tokio::pin!(call);
-    let output = std::future::poll_fn(|cx| decisions.collect(|| call.as_mut().poll(cx))).await;
-    let said = decisions.as_slice().iter().map(|decision| (decision.what, decision.why.clone()));
-    (output, said.collect())
-}
-
-fn said(what: &'static str, why: &str) -> Vec<(&'static str, String)> {
-    vec![(what, why.to_owned())]
-}
 
 #[test]
 fn settings_are_those_in_force() {
@@ -91,14 +74,14 @@ async fn what_is_served_past_its_time_says_why() {
         get(&cached).await;
         assert_eq!(watched(get(&cached)).await.1, vec![]);
         seconds(15).await;
-        assert_eq!(watched(get(&cached)).await.1, said("served_stale", why));
+        assert_eq!(watched(get(&cached)).await.1, [said("served_stale", why)]);
     }
     let cached = behind(&shared(), &Origin::always(&[("cache-control", "max-age=10")]));
     get(&cached).await;
     seconds(15).await;
     let (answer, why) = watched(ask(&cached, "GET", &[("cache-control", "max-stale")])).await;
     assert_eq!(answer.body, "answer 0");
-    assert_eq!(why, said("served_stale", "5 s past its time: the request takes it"));
+    assert_eq!(why, [said("served_stale", "5 s past its time: the request takes it")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +89,7 @@ async fn a_request_that_takes_nothing_else_is_told_why() {
     let cached = behind(&shared(), &Origin::always(&[]));
     let (answer, why) = watched(ask(&cached, "GET", &[("cache-control", "only-if-cached")])).await;
     assert_eq!(answer.status(), 504);
-    assert_eq!(why, said("refused", "nothing is stored, and the request takes nothing else"));
+    assert_eq!(why, [said("refused", "nothing is stored, and the request takes nothing else")]);
 }
 
 #[test]

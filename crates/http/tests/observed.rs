@@ -2,33 +2,16 @@
 
 mod support;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use buttress_core::{Deadline, Decisions, Observe, Setting, SettingValue};
+use buttress_core::{Deadline, Observe, Setting, SettingValue};
 use buttress_http::{EXPECTED_TIMEOUT, HttpClient};
+use buttress_testkit::observed::{said, settings, watched};
 use support::{Client, answer, build, call, client, get, ms, read, read_head, server, text};
 use tokio::{
     io::AsyncWriteExt,
     time::{sleep, timeout},
 };
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
-async fn watched<F: Future>(call: F) -> (F::Output, Vec<(&'static str, String)>) {
-    let mut decisions = Decisions::new();
-    let mut call = Box::pin(call);
-    let output = std::future::poll_fn(|cx| decisions.collect(|| call.as_mut().poll(cx))).await;
-    let said = decisions.as_slice().iter().map(|decision| (decision.what, decision.why.clone()));
-    (output, said.collect())
-}
-
-fn said(what: &'static str, why: &str) -> (&'static str, String) {
-    (what, why.to_owned())
-}
 
 #[test]
 fn settings_are_those_in_force_and_no_address() {

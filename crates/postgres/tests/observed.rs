@@ -2,38 +2,19 @@
 
 mod support;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{
-    Backoff, Deadline, Decisions, Metric, Observe, Reason, Rejectable, Setting, SettingValue, Value,
-};
+use buttress_core::{Backoff, Deadline, Metric, Observe, Reason, Rejectable, Setting, SettingValue, Value};
 use buttress_postgres::{
     Error, Isolation, Listener, Postgres, PostgresConfig, Query, StatementMode, TransactionOptions,
 };
 use buttress_testkit::TestDatabase;
+use buttress_testkit::observed::{said, settings, watched};
 use support::{SLEEPING, postgres, spy, until_backends};
 use tokio::time::{sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-
-fn settings(handle: &dyn Observe) -> Vec<Setting> {
-    let mut all = Vec::new();
-    handle.settings(&mut |setting| all.push(setting));
-    all
-}
-
-async fn watched<F: Future>(call: F) -> (F::Output, Vec<(&'static str, String)>) {
-    let mut decisions = Decisions::new();
-    let mut call = Box::pin(call);
-    let output = std::future::poll_fn(|cx| decisions.collect(|| call.as_mut().poll(cx))).await;
-    let said = decisions.as_slice().iter().map(|decision| (decision.what, decision.why.clone()));
-    (output, said.collect())
-}
-
-fn said(what: &'static str, why: &str) -> (&'static str, String) {
-    (what, why.to_owned())
-}
 
 #[test]
 fn settings_are_those_in_force_and_nothing_of_the_url() {

@@ -9,6 +9,7 @@ mod collector;
 mod dnsmasq;
 mod launch;
 mod nginx;
+pub mod observed;
 mod pgbouncer;
 mod ports;
 mod postgres;
