@@ -74,9 +74,8 @@ impl Collector {
     /// When no port can be had.
     pub async fn start() -> Self {
         background::run(async {
-            let port = Port::reserve()?;
             let state = Arc::new(State::new());
-            let task = serve(port.addr(), &state)?;
+            let (port, task) = Port::reserve_for(|address| serve(address, &state))?;
             Ok::<_, io::Error>(Self { port, state, task: Mutex::new(Some(task)) })
         })
         .await

@@ -7,6 +7,7 @@ mod chromium;
 #[cfg(feature = "otlp")]
 mod collector;
 mod dnsmasq;
+mod example;
 mod launch;
 mod nginx;
 pub mod observed;
@@ -26,6 +27,7 @@ pub use self::chromium::{Chromium, Screen};
 #[cfg(feature = "otlp")]
 pub use self::collector::{Answer, Collector, ReceivedMetric};
 pub use self::dnsmasq::DnsServer;
+pub use self::example::example;
 pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::{PostgresServer, TestDatabase};

@@ -46,6 +46,22 @@ impl Port {
         Err(io::Error::new(io::ErrorKind::AddrInUse, "every port of the test range is taken"))
     }
 
+    /// Reserves one for what listens on it.
+    ///
+    /// A child that was forked while the port was tried out may still hold that socket, until it runs its own program: then
+    /// the next port does.
+    pub(crate) fn reserve_for<T>(listen: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<(Self, T)> {
+        for _ in 0..20 {
+            let port = Self::reserve()?;
+            match listen(port.addr()) {
+                Ok(listening) => return Ok((port, listening)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "twenty reserved ports were taken in the meantime"))
+    }
+
     pub(crate) fn number(&self) -> u16 {
         self.number
     }
@@ -53,6 +69,15 @@ impl Port {
     pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
+}
+
+/// Within a runtime.
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    // Connections of before may still linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(1024)
 }
 
 #[cfg(test)]

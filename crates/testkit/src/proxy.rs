@@ -88,10 +88,10 @@ impl FaultProxy {
     pub async fn start(target: impl Into<Target>) -> Self {
         let target = target.into();
         background::run(async move {
-            let port = Port::reserve()?;
             let accepted = Arc::new(AtomicUsize::new(0));
             let (orders, inbox) = orders::unbounded_channel();
-            let control = Control::new(port.addr(), target, Arc::clone(&accepted))?;
+            let (port, control) =
+                Port::reserve_for(|address| Control::new(address, target.clone(), Arc::clone(&accepted)))?;
             let task = Task::spawn(control.run(inbox));
             Ok::<_, io::Error>(Self { port, accepted, orders, _task: task })
         })

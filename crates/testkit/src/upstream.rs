@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use tokio::net::TcpListener;
 
 pub use self::reply::Reply;
 pub use self::script::Script;
 use self::server::State;
 use crate::background::{self, Task};
-use crate::ports::Port;
+use crate::ports::{self, Port};
 
 /// An HTTP/1.1 server on a port of 127.0.0.1 that answers by script and records what it is asked.
 ///
@@ -60,8 +59,7 @@ impl Upstream {
     /// When no port can be had.
     pub async fn start() -> Self {
         background::run(async {
-            let port = Port::reserve()?;
-            let listener = TcpListener::bind(port.addr()).await?;
+            let (port, listener) = Port::reserve_for(ports::listen)?;
             let state = Arc::new(State::default());
             let task = Task::spawn(server::accept(listener, Arc::clone(&state)));
             Ok::<_, io::Error>(Self { port, state, _task: task })

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::link::Link;
 use super::{Fault, Target};
+use crate::ports;
 
 #[derive(Debug)]
 pub(super) enum Order {
@@ -39,7 +40,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(addr: SocketAddr, target: Target, accepted: Arc<AtomicUsize>) -> io::Result<Self> {
-        let listener = Some(listen(addr)?);
+        let listener = Some(ports::listen(addr)?);
         let state = watch::Sender::new(State { fault: Fault::Pass, cuts: 0 });
         Ok(Self { addr, target, listener, accepted, state, links: JoinSet::new() })
     }
@@ -77,7 +78,7 @@ impl Control {
         if fault == Fault::Refuse {
             self.listener = None;
         } else if self.listener.is_none() {
-            self.listener = Some(listen(self.addr).expect("the port is reserved"));
+            self.listener = Some(ports::listen(self.addr).expect("the port is reserved"));
         }
         if fault == Fault::Reset {
             self.cut().await;
@@ -117,12 +118,4 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
 pub(super) fn reset(stream: TcpStream) {
     // It fails only for a connection that is gone already.
     let _ = stream.set_zero_linger();
-}
-
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
-    // Connections of before may still linger on the port.
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(1024)
 }
