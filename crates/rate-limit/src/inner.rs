@@ -3,7 +3,10 @@
 use std::{
     fmt::{self, Write},
     hash::{BuildHasher, Hash, RandomState},
-    sync::OnceLock,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use buttress_core::{Decision, Origin, Reason, Rejected};
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
 use crate::{
-    Limit, Quota, clock,
+    InvalidLimits, Limit, Quota, clock,
     machine::{Machine, Wait},
     meter::Meter,
     places::{Entered, Places, Source, Whose},
@@ -21,13 +24,13 @@ use crate::{
 /// The limits of one limiter, and where its calls wait.
 pub(crate) struct Inner {
     pub(crate) origin: Origin,
-    /// Of all calls together.
-    whole: Box<[Limit]>,
+    /// Of all calls together. Nobody who calls needs them; who changes them holds the lock meanwhile.
+    whole: Mutex<Box<[Limit]>>,
     meters: Box<[Meter]>,
     keyed: Option<Keyed>,
     pub(crate) places: Places,
     /// A call of more units can never be let through.
-    most: u32,
+    most: AtomicU32,
 }
 
 /// The limits of each key.
@@ -64,11 +67,11 @@ impl Inner {
         let _ = clock::now();
         Self {
             origin,
-            whole: whole.into(),
+            whole: Mutex::new(whole.into()),
             meters: whole.iter().map(|limit| Meter::new(*limit)).collect(),
             keyed,
             places: Places::new(),
-            most: whole.iter().chain(each).map(|limit| limit.most_at_once()).min().unwrap_or(0),
+            most: AtomicU32::new(most(whole.iter().chain(each))),
         }
     }
 
@@ -120,7 +123,7 @@ impl Inner {
             },
             Err(wait) => wait.map(|wait| wait.max(self.wait(None, units.into(), now))),
         };
-        Err(refused.filter(|_| units <= self.most))
+        Err(refused.filter(|_| units <= self.most()))
     }
 
     #[inline(always)]
@@ -137,7 +140,7 @@ impl Inner {
             if meter.take(units, since, now).is_err() {
                 meters[..at].iter().for_each(|meter| meter.give_back(units, now, now));
                 // It can go when all of them let it.
-                return Err((units <= self.most).then(|| self.wait(None, units.into(), now)));
+                return Err((units <= self.most()).then(|| self.wait(None, units.into(), now)));
             }
         }
         Ok(())
@@ -149,7 +152,7 @@ impl Inner {
         if units == 0 {
             return Gate::Through;
         }
-        if units > self.most {
+        if units > self.most() {
             return Gate::Refused(None);
         }
         if whose.is_none() {
@@ -189,7 +192,7 @@ impl Inner {
     pub(crate) fn refusal(&self, whose: Whose, units: u32) -> Wait {
         let now = clock::now();
         let wait = |whose| self.places.wait(self, whose, units, now);
-        (units <= self.most).then(|| wait(None).max(whose.map_or(0, |print| wait(Some(print)))))
+        (units <= self.most()).then(|| wait(None).max(whose.map_or(0, |print| wait(Some(print)))))
     }
 
     #[cold]
@@ -232,7 +235,8 @@ impl Inner {
                 restricted_for: strictest.map(|(_, left)| Duration::from_nanos(left)),
             }
         };
-        let whole = self.whole.iter().zip(&self.meters).map(|(limit, meter)| {
+        let limits = self.whole();
+        let whole = limits.iter().zip(&self.meters).map(|(limit, meter)| {
             quota(limit, (meter.available(now), meter.idle_after(now)), [of_all, None])
         });
         let keyed = self.keyed.iter().zip(whose).flat_map(|(keyed, print)| {
@@ -249,7 +253,30 @@ impl Inner {
     }
 
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> {
-        self.whole.iter().chain(self.keyed.iter().flat_map(|keyed| &keyed.limits)).copied()
+        let whole = self.whole().to_vec();
+        whole.into_iter().chain(self.keyed.iter().flat_map(|keyed| keyed.limits.iter().copied()))
+    }
+
+    fn whole(&self) -> MutexGuard<'_, Box<[Limit]>> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn most(&self) -> u32 {
+        self.most.load(Relaxed)
+    }
+
+    /// Holds other limits of all calls together from now on. What was taken goes on to count.
+    pub(crate) fn set_limits(&self, limits: &[Limit]) -> Result<(), InvalidLimits> {
+        let mut whole = self.whole();
+        InvalidLimits::check(self.origin.name(), &whole, limits)?;
+        let now = clock::now();
+        self.meters.iter().zip(limits).for_each(|(meter, limit)| meter.change(*limit, now));
+        whole.copy_from_slice(limits);
+        let each = self.keyed.iter().flat_map(|keyed| &keyed.limits);
+        self.most.store(most(limits.iter().chain(each)), Relaxed);
+        drop(whole);
+        self.places.look_again(self, now);
+        Ok(())
     }
 
     /// How many keys are active, where there are keys.
@@ -299,6 +326,10 @@ pub(crate) fn reject(origin: Origin, wait: Wait) -> Rejected {
         Some(wait) => rejected.with_retry_after(Duration::from_nanos(wait)),
         None => rejected,
     }
+}
+
+fn most<'a>(limits: impl Iterator<Item = &'a Limit>) -> u32 {
+    limits.map(|limit| limit.most_at_once()).min().unwrap_or(0)
 }
 
 /// Fast, and seeded by the system: whoever does not know the seed cannot find two keys that fall together.

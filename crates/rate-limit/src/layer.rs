@@ -41,6 +41,13 @@ impl<Q, W> RateLimitLayer<Q, W> {
     pub fn limiter(&self) -> RateLimiter {
         self.limiter.clone()
     }
+
+    /// A layer of the same limits, whose calls wait for so long at most: see [`Builder::wait`]. Those of this one do as they did.
+    #[must_use]
+    pub fn wait(self, longest: Duration) -> RateLimitLayer<Wait, W> {
+        let Self { limiter, weigh, .. } = self;
+        RateLimitLayer { limiter, when_limited: Wait(longest), weigh }
+    }
 }
 
 impl<S, Q: Clone, W: Clone> Layer<S> for RateLimitLayer<Q, W> {

@@ -27,7 +27,7 @@ pub use self::{
     charge::{ByKey, Everybody, Keyed, One, Weigh},
     future::ResponseFuture,
     layer::{Builder, KeyedBuilder, KeyedLayer, PerService, RateLimitLayer},
-    limit::{Algorithm, InvalidLimit, Limit},
+    limit::{Algorithm, InvalidLimit, InvalidLimits, Limit},
     limiter::{KeyedRateLimiter, RateLimiter},
     quota::Quota,
     rate::{InvalidRate, Rate},

@@ -184,3 +184,64 @@ impl fmt::Display for InvalidLimit {
 }
 
 impl Error for InvalidLimit {}
+
+/// Why a limiter's limits cannot become others: see [`RateLimiter::set_limits`](crate::RateLimiter::set_limits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidLimits {
+    /// They are more or fewer than it has.
+    Count {
+        /// The limiter's name.
+        name: &'static str,
+        /// So many it has.
+        has: usize,
+        /// So many were given.
+        given: usize,
+    },
+    /// One of them is held by another algorithm.
+    Algorithm {
+        /// The limiter's name.
+        name: &'static str,
+        /// Which of its limits, counted from zero.
+        index: usize,
+        /// How that is held.
+        has: Algorithm,
+        /// How it was to be held.
+        given: Algorithm,
+    },
+}
+
+impl InvalidLimits {
+    pub(crate) fn check(name: &'static str, has: &[Limit], given: &[Limit]) -> Result<(), Self> {
+        if has.len() != given.len() {
+            return Err(Self::Count { name, has: has.len(), given: given.len() });
+        }
+        for (index, (has, given)) in has.iter().zip(given).enumerate() {
+            let (has, given) = (has.algorithm, given.algorithm);
+            if has.word() != given.word() {
+                return Err(Self::Algorithm { name, index, has, given });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for InvalidLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count { name, has, given } => write!(
+                f,
+                "the rate limiter `{name}` has {has} limits and was given {given}: give it as many, or make another"
+            ),
+            Self::Algorithm { name, index, has, given } => write!(
+                f,
+                "limit {} of the rate limiter `{name}` is held by {} and not by {}: keep that, or make another limiter",
+                index + 1,
+                has.word(),
+                given.word()
+            ),
+        }
+    }
+}
+
+impl Error for InvalidLimits {}

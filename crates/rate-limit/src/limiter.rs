@@ -3,7 +3,7 @@ use std::{future::poll_fn, hash::Hash, sync::Arc, time::Duration};
 use buttress_core::{Metric, Observe, Origin, Rejected, Setting, Value, WeakObserve};
 
 use crate::{
-    Limit, Quota, clock,
+    InvalidLimits, Limit, Quota, clock,
     inner::{Gate, Inner},
     limit,
     places::Whose,
@@ -64,6 +64,39 @@ impl RateLimiter {
     pub fn limits(&self) -> impl Iterator<Item = Limit> {
         self.0.limits()
     }
+
+    /// Sets the limits, from now on, in the order in which they stand in [`limits`](Self::limits).
+    ///
+    /// What was taken goes on to count: with 80 of 100 taken, 120 are left when the limit becomes 200, and none when it
+    /// becomes 50, until enough have come back. A unit counts for the new period, from when it came: it may count a part of
+    /// a window longer than that, and never shorter. Made longer, a period holds what the former still knew: units that had
+    /// come back are not taken a second time. A fixed window counts on from what was taken since its former edge. With GCRA
+    /// as many units have to come back as before, each in the time that it takes now.
+    ///
+    /// Those who wait look again: they are let through in their turn by the new limits, or refused at once where they
+    /// cannot be in time any more, or wait for more units than a limit has now. A [restriction](Self::restrict) stays. A
+    /// call that goes on while the limits change is decided by the former or the new ones.
+    ///
+    /// ```
+    /// use buttress_rate_limit::{Rate, RateLimiter};
+    ///
+    /// let search = RateLimiter::new("search", Rate::per_minute(100));
+    /// search.try_acquire(80)?;
+    /// search.set_limits([Rate::per_minute(200)])?;
+    /// assert_eq!(search.quotas()[0].remaining, 120);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there are more or fewer of them than the limiter has, or one is held by another algorithm: then what is known of
+    /// the past does not say what would be left. The limits stay as they are.
+    pub fn set_limits(
+        &self,
+        limits: impl IntoIterator<Item = impl Into<Limit>>,
+    ) -> Result<(), InvalidLimits> {
+        let limits: Vec<Limit> = limits.into_iter().map(Into::into).collect();
+        self.0.set_limits(&limits)
+    }
 }
 
 /// A limit for each key: made by a layer, see [`KeyedLayer::limiter`](crate::KeyedLayer::limiter).
@@ -116,6 +149,18 @@ impl KeyedRateLimiter {
     /// The limits: first those of all calls together, then those of each key.
     pub fn limits(&self) -> impl Iterator<Item = Limit> {
         self.0.limits()
+    }
+
+    /// Sets the limits of all calls together: see [`RateLimiter::set_limits`]. Those of each key stay.
+    ///
+    /// # Errors
+    /// As [`RateLimiter::set_limits`].
+    pub fn set_overall(
+        &self,
+        limits: impl IntoIterator<Item = impl Into<Limit>>,
+    ) -> Result<(), InvalidLimits> {
+        let limits: Vec<Limit> = limits.into_iter().map(Into::into).collect();
+        self.0.set_limits(&limits)
     }
 
     /// How many keys have units that have not come back yet. It looks at every place of the table.

@@ -1,5 +1,6 @@
 //! The algorithms, as pure machines: time comes in, decisions come out.
 
+mod change;
 mod fixed;
 mod gcra;
 mod log;

@@ -62,6 +62,8 @@ pub(crate) enum Entered {
 pub(crate) enum Standing {
     /// Its units were taken then.
     Granted(u64),
+    /// Its units can never be there any more.
+    Never,
     /// To look again after that.
     Waits(u64),
     /// It will not be in time.
@@ -181,7 +183,7 @@ impl Places {
             place.advance(source, whose, now, wake);
             if let Some(taken) = place.collect(id) {
                 self.waiting.fetch_sub(1, Relaxed);
-                return (Standing::Granted(taken), Some(waker));
+                return (taken.map_or(Standing::Never, Standing::Granted), Some(waker));
             }
             let (ahead, _) = place.waiter(id).expect("it waits, or has been granted");
             let wait = place.wait(source, whose, ahead, now).max(1);
@@ -190,6 +192,9 @@ impl Places {
             }
             let (_, waiter) = place.waiter(id).expect("it was there");
             waiter.rings = now.saturating_add(wait);
+            if std::mem::take(&mut waiter.by_other_limits) && waiter.rings > until {
+                return (Standing::Refused(wait), Some(waker));
+            }
             (Standing::Waits(wait), waiter.waker.replace(waker))
         });
         standing
@@ -200,7 +205,7 @@ impl Places {
         let (taken, _dropped_outside_of_the_lock) = self.at(whose, |place, wake| {
             self.waiting.fetch_sub(1, Relaxed);
             if let Some(taken) = place.collect(id) {
-                return (Some(taken), None);
+                return (taken, None);
             }
             let waker = place.go(id);
             place.advance(source, whose, now, wake);
@@ -232,6 +237,19 @@ impl Places {
             // Each looks whether it can still be in time, by what is really before it.
             place.forget_gone();
             wake.extend(place.queue.iter_mut().filter_map(|waiter| waiter.waker.take()));
+        });
+    }
+
+    /// The limits of all are others now: lets those through who need not wait any more, and makes each of the others look
+    /// whether it can still be in time.
+    pub(crate) fn look_again(&self, source: &impl Source, now: u64) {
+        self.at(None, |place, wake| {
+            place.advance(source, None, now, wake);
+            place.forget_gone();
+            for waiter in &mut place.queue {
+                waiter.by_other_limits = true;
+                wake.extend(waiter.waker.take());
+            }
         });
     }
 

@@ -98,6 +98,13 @@ impl Ticket {
                         }
                     }
                 }
+                Standing::Never => {
+                    self.stage = None;
+                    if let Stage::Whole(_, taken) = stage {
+                        self.inner.return_key(self.whose, self.units, taken, now);
+                    }
+                    return Poll::Ready(Err(self.inner.reject(None)));
+                }
                 Standing::Refused(wait) => wait,
                 Standing::Waits(wait) if self.expires.is_some_and(|expires| expires <= now) => wait,
                 Standing::Waits(wait) => {

@@ -7,11 +7,11 @@ use crate::Rate;
 /// state that is found again after exactly 2^32 periods counts for one more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fixed {
-    period: u64,
+    pub(super) period: u64,
     units: u32,
 }
 
-const fn pack(window: u32, taken: u32) -> u64 {
+pub(super) const fn pack(window: u32, taken: u32) -> u64 {
     (window as u64) << 32 | taken as u64
 }
 
@@ -25,13 +25,24 @@ impl Fixed {
         Self { period: rate.nanos(), units: rate.units() }
     }
 
+    /// Its two parameters; [`of`](Self::of) makes it of them again.
+    pub(crate) const fn apart(self) -> [u64; 2] {
+        [self.period, self.units as u64]
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "they were of 32 bits")]
+    pub(crate) const fn of(period: u64, units: u64) -> Self {
+        Self { period, units: units as u32 }
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "32 bits of it are kept")]
-    const fn number(self, at: u64) -> u32 {
+    pub(super) const fn number(self, at: u64) -> u32 {
         (at / self.period) as u32
     }
 
     /// The window that is now, how much was taken in it, and how long until it ends.
-    fn current(self, word: u64, now: u64) -> (u32, u32, u64) {
+    pub(super) fn current(self, word: u64, now: u64) -> (u32, u32, u64) {
         let (window, taken) = unpack(word);
         let number = self.number(now);
         let left = self.period - now % self.period;
@@ -53,7 +64,8 @@ impl Fixed {
 
     pub(crate) fn wait(self, word: u64, units: u64, now: u64) -> u64 {
         let (_, taken, left) = self.current(word, now);
-        let sum = u64::from(taken).saturating_add(units);
+        // More than the limit may have been taken before that was lowered: with the window, all of it ends.
+        let sum = u64::from(taken.min(self.units)).saturating_add(units);
         match sum.div_ceil(self.units.into()) {
             0 | 1 => 0,
             windows => left.saturating_add((windows - 2).saturating_mul(self.period)),

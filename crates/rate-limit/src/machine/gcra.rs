@@ -7,7 +7,7 @@ use super::Wait;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gcra {
     /// From one unit to the next.
-    interval: u64,
+    pub(super) interval: u64,
     /// What the burst takes to come back.
     span: u64,
 }
@@ -16,6 +16,16 @@ impl Gcra {
     pub(crate) const fn new(interval: u64, burst: u32) -> Self {
         // A limit's burst takes a year at most.
         Self { interval, span: interval * burst as u64 }
+    }
+
+    /// Its two parameters; [`of`](Self::of) makes it of them again.
+    pub(crate) const fn apart(self) -> [u64; 2] {
+        [self.interval, self.span]
+    }
+
+    #[inline]
+    pub(crate) const fn of(interval: u64, span: u64) -> Self {
+        Self { interval, span }
     }
 
     /// The state after. Who has waited `since` then takes what has come back meanwhile, also where the burst is too small to

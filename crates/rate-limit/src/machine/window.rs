@@ -5,7 +5,7 @@ use crate::Rate;
 /// length ever holds more than the limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
-    units: u32,
+    pub(super) units: u32,
     /// A part is this power of two of nanoseconds: its number is a shift, and not a division.
     shift: u32,
     /// The parts that cover a period. The part that is now counts beside them.
@@ -18,11 +18,24 @@ pub(crate) struct Parts {
     /// The number of the newest part.
     pub(crate) newest: u64,
     /// No part before this one holds units.
-    oldest: u64,
+    pub(super) oldest: u64,
     /// The units that may still be taken.
     pub(crate) left: u32,
+    /// So many count that are more than the limit, since that was lowered: they leave before others may come.
+    pub(super) over: u32,
+    /// What came before that is not known any more, for the window was another then.
+    pub(super) lost: u64,
     /// What was taken in each part; a part's place is its number modulo their count.
-    taken: Box<[u32]>,
+    pub(super) taken: Box<[u32]>,
+}
+
+impl Parts {
+    /// So many units do not count any more.
+    const fn free(&mut self, units: u32) {
+        let paid = if units < self.over { units } else { self.over };
+        self.over -= paid;
+        self.left += units - paid;
+    }
 }
 
 impl Window {
@@ -39,7 +52,16 @@ impl Window {
 
     pub(crate) fn idle(self) -> Parts {
         let taken = vec![0; self.parts as usize + 1].into();
-        Parts { newest: 0, oldest: 0, left: self.units, taken }
+        Parts { newest: 0, oldest: 0, left: self.units, over: 0, lost: 0, taken }
+    }
+
+    pub(crate) const fn shift(self) -> u32 {
+        self.shift
+    }
+
+    /// That hold as many units as may be left.
+    pub(crate) const fn bits(self) -> u32 {
+        self.units.ilog2() + 1
     }
 
     #[inline]
@@ -48,7 +70,7 @@ impl Window {
     }
 
     /// When that part begins.
-    const fn begin(self, number: u64) -> u64 {
+    pub(super) const fn begin(self, number: u64) -> u64 {
         number.saturating_mul(1 << self.shift)
     }
 
@@ -59,23 +81,28 @@ impl Window {
 
     /// What will be left when the newest part is that one.
     pub(crate) fn left_at(self, parts: &Parts, number: u64) -> u32 {
-        parts.left + self.leaving(parts, number).map(|part| parts.taken[self.place(part)]).sum::<u32>()
+        parts.left + self.leave(parts, number).saturating_sub(parts.over)
+    }
+
+    /// The units that leave when the newest part is that one.
+    fn leave(self, parts: &Parts, number: u64) -> u32 {
+        self.leaving(parts, number).map(|part| parts.taken[self.place(part)]).sum()
     }
 
     /// The parts that leave when the newest is that one, the oldest first.
-    fn leaving(self, parts: &Parts, number: u64) -> std::ops::Range<u64> {
+    pub(super) fn leaving(self, parts: &Parts, number: u64) -> std::ops::Range<u64> {
         let length = u64::from(self.parts) + 1;
         let oldest = (parts.newest + 1).saturating_sub(length);
         oldest..(number + 1).saturating_sub(length).clamp(oldest, parts.newest + 1)
     }
 
     /// The parts whose units still count when the newest is that one.
-    fn counted(self, parts: &Parts, number: u64) -> std::ops::RangeInclusive<u64> {
+    pub(super) fn counted(self, parts: &Parts, number: u64) -> std::ops::RangeInclusive<u64> {
         self.leaving(parts, number).end.max(parts.oldest)..=parts.newest
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "it is below the count of the parts")]
-    fn place(self, number: u64) -> usize {
+    pub(super) fn place(self, number: u64) -> usize {
         (number % (u64::from(self.parts) + 1)) as usize
     }
 
@@ -85,9 +112,8 @@ impl Window {
             return;
         }
         for part in self.leaving(parts, number) {
-            let taken = &mut parts.taken[self.place(part)];
-            parts.left += *taken;
-            *taken = 0;
+            let taken = std::mem::take(&mut parts.taken[self.place(part)]);
+            parts.free(taken);
         }
         parts.newest = number;
         parts.oldest = parts.oldest.max((number + 1).saturating_sub(u64::from(self.parts) + 1));
@@ -128,8 +154,9 @@ impl Window {
         }
         let limit = u64::from(self.units);
         let (rounds, place) = ((units - 1) / limit, (units - 1) % limit);
+        let over = u64::from(parts.over.saturating_sub(self.leave(parts, number)));
         let first =
-            if place < free { number } else { self.number(self.free_at(parts, place - free, number)) };
+            if place < free { number } else { self.number(self.free_at(parts, over + place - free, number)) };
         // One round later everything that was let through then has left.
         let at = self.begin(first.saturating_add(rounds.saturating_mul(u64::from(self.parts) + 1)));
         at.saturating_sub(now)
@@ -154,14 +181,14 @@ impl Window {
     pub(crate) fn give_back(self, parts: &mut Parts, mut units: u32, taken: u64, now: u64) {
         self.advance(parts, self.number(now));
         let first = self.number(taken);
-        if taken > 0 && first + u64::from(self.parts) < parts.newest {
+        if taken > 0 && (first + u64::from(self.parts) < parts.newest || taken < parts.lost) {
             return;
         }
         for part in self.counted(parts, parts.newest).skip_while(|part| *part < first) {
             let counted = &mut parts.taken[self.place(part)];
             let back = units.min(*counted);
             *counted -= back;
-            parts.left += back;
+            parts.free(back);
             units -= back;
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use loom::{model::Builder, sync::Arc, thread};
 
-use super::*;
-use crate::{Rate, clock::START};
+use super::{shared::Shared, *};
+use crate::{Rate, clock::START, machine::Window};
 
 const PERIOD: u64 = 1 << 10;
 
@@ -90,4 +90,51 @@ fn loom_gcra_admits_its_burst_once() {
         let taken: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert_eq!(here + taken, 2);
     });
+}
+
+#[test]
+fn loom_a_window_changes_while_others_take() {
+    // More bits of what is left, longer parts; and both the other way round.
+    for [(units, period), (other_units, other_period)] in
+        [[(3u32, PERIOD), (9u32, 4 * PERIOD)], [(9, 4 * PERIOD), (3, PERIOD)]]
+    {
+        check(move || {
+            let cut =
+                |units, period| Window::new(Rate::try_new(units, Duration::from_nanos(period)).unwrap(), 4);
+            let (from, to) = (cut(units, period), cut(other_units, other_period));
+            let shared = Arc::new(Shared::new(from, from.idle()));
+            assert!(shared.take(1, START).is_ok());
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || [START + 1, START + 2].map(|now| other.take(1, now).is_ok()));
+            shared.change(to, START + 1);
+            let here = shared.take(1, START + 3).is_ok();
+            let there = thread.join().unwrap();
+            let taken = 1 + there.into_iter().chain([here]).filter(|taken| *taken).count();
+            let taken = u32::try_from(taken).unwrap();
+            // Whoever came before and after: three were there for four, or nine.
+            assert!(taken >= 3 && (taken == 4 || units.min(other_units) == 3));
+            assert_eq!(available(&shared, START + 4), other_units.saturating_sub(taken));
+            assert_eq!(available(&shared, START + 9 * other_period), other_units);
+        });
+    }
+}
+
+#[test]
+fn loom_a_word_changes_while_others_take() {
+    let slow = |units, seconds| Rate::try_new(units, Duration::from_secs(seconds)).unwrap();
+    let buckets = [Limit::gcra(slow(1, 10), 2).unwrap(), Limit::gcra(slow(1, 20), 3).unwrap()];
+    let windows = [Limit::fixed_window(slow(2, 1 << 24)), Limit::fixed_window(slow(3, 1 << 23))];
+    for [from, to] in [buckets, windows] {
+        check(move || {
+            let meter = Arc::new(Meter::new(from));
+            let other = Arc::clone(&meter);
+            let thread = thread::spawn(move || [1, 2].map(|_| other.take(1, START, START).is_ok()));
+            meter.change(to, START);
+            let here = [3, 4].map(|_| meter.take(1, START, START).is_ok());
+            let there = thread.join().unwrap();
+            let taken = here.into_iter().chain(there).filter(|taken| *taken).count();
+            assert_eq!(taken, 3, "three were there for four");
+            assert_eq!(meter.available(START), 0);
+        });
+    }
 }

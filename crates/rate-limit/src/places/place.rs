@@ -34,12 +34,15 @@ pub(super) struct Waiter {
     /// When it will look again by itself.
     pub(super) rings: u64,
     pub(super) waker: Option<Waker>,
+    /// Since it looked, the limits have become others: it may be in time no more.
+    pub(super) by_other_limits: bool,
 }
 
 #[derive(Debug)]
 struct Granted {
     id: u64,
-    taken: u64,
+    /// When its units were taken; none where they can never be there any more.
+    taken: Option<u64>,
 }
 
 impl Place {
@@ -66,12 +69,14 @@ impl Place {
         let id = self.next;
         self.next += 1;
         let mark = self.came;
-        self.queue.push_back(Waiter { id, units, has_gone: false, mark, rings, waker: None });
+        let waiter = Waiter { id, units, has_gone: false, mark, rings, waker: None, by_other_limits: false };
+        self.queue.push_back(waiter);
         id
     }
 
-    /// When the units of one who was let through were taken, who is told by that.
-    pub(super) fn collect(&mut self, id: u64) -> Option<u64> {
+    /// When the units of one who was let through were taken, who is told by that; or none for one whose units can never be
+    /// there any more.
+    pub(super) fn collect(&mut self, id: u64) -> Option<Option<u64>> {
         let at = self.granted.binary_search_by_key(&id, |granted| granted.id).ok()?;
         self.granted.remove(at).map(|granted| granted.taken)
     }
@@ -121,13 +126,19 @@ impl Place {
             } else {
                 // What a timer was late is made up, and no more: who was held back for long makes no burst.
                 let since = rings.clamp(now.saturating_sub(LATE), now);
-                if self.restrictions.hold(units.into(), now).is_some()
-                    || source.take(whose, units, since, now).is_err()
-                {
+                if self.restrictions.hold(units.into(), now).is_some() {
                     break;
                 }
-                self.restrictions.spend(units);
-                self.granted.push_back(Granted { id, taken: now });
+                let taken = match source.take(whose, units, since, now) {
+                    Ok(()) => Some(now),
+                    // The limits became smaller than what it waits for. It must not stand before the others for ever.
+                    Err(None) => None,
+                    Err(Some(_)) => break,
+                };
+                if taken.is_some() {
+                    self.restrictions.spend(units);
+                }
+                self.granted.push_back(Granted { id, taken });
             }
             self.passed = mark;
             wake.extend(self.queue.pop_front().and_then(|first| first.waker));
