@@ -1,4 +1,4 @@
-use syn::{Attribute, Error, Field, LitStr, Path, meta::ParseNestedMeta, parse_quote, spanned::Spanned};
+use syn::{Attribute, Error, Field, LitStr, Path, meta::ParseNestedMeta, spanned::Spanned};
 
 /// How a field is read.
 pub(crate) enum Source {
@@ -41,8 +41,8 @@ impl Source {
     }
 }
 
-/// Where the trait is to be found: `::buttress_postgres`, unless the struct says otherwise.
-pub(crate) fn home(attributes: &[Attribute]) -> Result<Path, Error> {
+/// Where the trait is to be found: the usual path, unless the struct says otherwise.
+pub(crate) fn home(attributes: &[Attribute], usual: Path) -> Result<Path, Error> {
     let mut said = None;
     each(attributes, |meta| {
         if !meta.path.is_ident("crate") {
@@ -51,7 +51,7 @@ pub(crate) fn home(attributes: &[Attribute]) -> Result<Path, Error> {
         let twice = said.replace(meta.value()?.parse::<LitStr>()?.parse()?).is_some();
         if twice { Err(meta.error("it is given twice")) } else { Ok(()) }
     })?;
-    Ok(said.unwrap_or_else(|| parse_quote!(::buttress_postgres)))
+    Ok(said.unwrap_or(usual))
 }
 
 /// Calls it for each of what stands in the `#[row(..)]`s.

@@ -10,7 +10,8 @@ use crate::{
     generics::depends_on,
 };
 
-pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
+/// `usual` is where the trait is, unless the struct says otherwise.
+pub(crate) fn expand(input: &DeriveInput, usual: Path) -> Result<TokenStream, Error> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new(input.ident.span(), "FromRow is derived for structs"));
     };
@@ -23,7 +24,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     if data.fields.is_empty() {
         return Err(Error::new(input.ident.span(), "there is nothing to read: it has no fields"));
     }
-    let home = home(&input.attrs)?;
+    let home = home(&input.attrs, usual)?;
 
     let mut bounds = Vec::new();
     let mut read = |ty: &Type, source: &Source| {
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     fn refusal(input: &DeriveInput) -> String {
-        expand(input).expect_err("it is refused").to_string()
+        expand(input, parse_quote!(::buttress_postgres)).expect_err("it is refused").to_string()
     }
 
     #[test]
@@ -262,7 +263,7 @@ mod tests {
                 few: [u8; N],
             }
         );
-        let code = expand(&input).unwrap().to_string();
+        let code = expand(&input, parse_quote!(::buttress_postgres)).unwrap().to_string();
         assert!(code.contains("where Vec < T > : :: buttress_postgres :: tokio_postgres"), "{code}");
         assert!(!code.contains("i64 :") && !code.contains("N] :"), "{code}");
     }

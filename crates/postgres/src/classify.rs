@@ -21,6 +21,12 @@ use crate::{Error, QueryError};
 pub struct SqlStateClassifier;
 
 impl SqlStateClassifier {
+    /// What an error says about the database.
+    #[must_use]
+    pub fn outcome(error: &Error) -> Outcome {
+        outcome(error)
+    }
+
     /// Whether the server refused a statement for what one of its rows holds, so that nothing of it was carried out and the
     /// rest of the rows may well succeed without that one: what a batching layer's bisection asks.
     ///

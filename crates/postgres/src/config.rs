@@ -141,8 +141,15 @@ impl PostgresConfig {
         self
     }
 
-    /// The knobs alone: nothing of the URL, of which much is secret.
-    pub(crate) fn settings(&self) -> Box<[Setting]> {
+    /// The database's name: what the URL says, or else the user's name, as the server takes it.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        self.driver.get_dbname().or_else(|| self.driver.get_user())
+    }
+
+    /// The knobs by their names, as the client tells them too. Nothing of the URL, of which much is secret.
+    #[must_use]
+    pub fn settings(&self) -> Box<[Setting]> {
         let count = |count: usize| SettingValue::Count(count as u64);
         let limit = |limit: Option<Duration>| limit.map_or(SettingValue::Off, SettingValue::Duration);
         let slow = (self.slow_query != Duration::MAX).then_some(self.slow_query);

@@ -4,14 +4,10 @@ use std::{
     time::Duration,
 };
 
-use deadpool::managed::Object;
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    cancel::Canceller,
-    connection::Connection,
-    connector::{Connector, given_back},
-    departures::Departures,
+    cancel::Canceller, connection::Connection, connector::given_back, departures::Departures, gate::Borrowed,
     postgres::Shared,
 };
 
@@ -19,13 +15,13 @@ use crate::{
 /// if the lease is dropped in between, by a cancelled future or a panic, the connection is never handed on: its place
 /// in the pool is free at once, and what runs on it is cancelled in the background.
 pub(crate) struct Lease<'a> {
-    object: Option<Object<Connector>>,
+    object: Option<Borrowed>,
     shared: &'a Shared,
     occupied: bool,
 }
 
 impl<'a> Lease<'a> {
-    pub(crate) fn new(object: Object<Connector>, shared: &'a Shared) -> Self {
+    pub(crate) fn new(object: Borrowed, shared: &'a Shared) -> Self {
         Self { object: Some(object), shared, occupied: false }
     }
 
@@ -47,7 +43,7 @@ impl<'a> Lease<'a> {
     }
 
     /// Gives the connection into other hands, whatever is unfinished on it.
-    pub(crate) fn into_object(mut self) -> Object<Connector> {
+    pub(crate) fn into_object(mut self) -> Borrowed {
         self.occupied = false;
         self.object.take().expect("it is only taken where the lease ends")
     }
@@ -56,7 +52,7 @@ impl<'a> Lease<'a> {
         if let Some(object) = self.object.take() {
             self.shared.counters.discarded.fetch_add(1, Relaxed);
             let connector = self.shared.pool.manager();
-            let ending = Ending::new(object, &connector.departures, connector.overflow.pool_size);
+            let ending = Ending::new(object, &connector.departures, connector.overflow.pool_size());
             // Without a runtime it is closed, and the server ends what runs on it when it next wants to write.
             if !ending.connection().client.is_closed()
                 && let Ok(runtime) = Handle::try_current()
@@ -84,16 +80,16 @@ impl Drop for Lease<'_> {
 /// ending: then it is free when this has ended, lest a server that is too slow to cancel be given ever more connections.
 /// That is the size without the overflow: as many places are left to callers, when all the others are taken by such.
 struct Ending {
-    object: Option<Object<Connector>>,
+    object: Option<Borrowed>,
     detached: Option<Connection>,
     departures: Arc<Departures>,
 }
 
 impl Ending {
-    fn new(object: Object<Connector>, departures: &Arc<Departures>, most: usize) -> Self {
+    fn new(object: Borrowed, departures: &Arc<Departures>, most: usize) -> Self {
         let departures = Arc::clone(departures);
         if departures.begin() < most {
-            Self { object: None, detached: Some(Object::take(object)), departures }
+            Self { object: None, detached: Some(object.take()), departures }
         } else {
             Self { object: Some(object), detached: None, departures }
         }
@@ -134,7 +130,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         // Not just dropped, which would hand it on.
-        drop(self.object.take().map(Object::take));
+        drop(self.object.take().map(Borrowed::take));
         drop(self.detached.take());
         self.departures.end();
     }

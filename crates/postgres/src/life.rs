@@ -15,7 +15,7 @@ impl Postgres {
     pub async fn warm_up(&self, connections: usize) -> Result<(), Error> {
         let shared = self.shared();
         let deadline = shared.deadline()?;
-        let most = shared.pool.manager().overflow.pool_size;
+        let most = shared.pool.manager().overflow.pool_size();
         let leases = join_all((0..connections.min(most)).map(|_| shared.lease(deadline))).await;
         // None was given back before all were there, lest one be counted twice.
         leases.into_iter().try_for_each(|lease| lease.map(drop))
@@ -35,6 +35,7 @@ impl Postgres {
     pub async fn close(&self) {
         let pool = &self.shared().pool;
         pool.close();
+        pool.manager().overflow.gate.close();
         // Closing leaves those that had just been given back to somebody in the queue.
         drop(pool.retain(|_, _| false));
         self.shared().reaper.stop();

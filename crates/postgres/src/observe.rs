@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use buttress_core::{Metric, Observe, Origin, Setting, Value, WeakObserve};
+use buttress_core::{Metric, Observe, Origin, Setting, SettingValue, Value, WeakObserve};
 use tokio::time::Instant;
 
 use crate::{Postgres, connector::CONNECTING_SINCE};
@@ -67,11 +67,12 @@ impl Observe for Postgres {
         let gauge = |count: usize| Value::Gauge(count as f64);
         visit(Metric::new("connections", gauge(status.size)));
         visit(Metric::new("connections_idle", gauge(status.available.min(status.size))));
-        visit(Metric::new("connections_max", gauge(status.max_size)));
         let connector = shared.pool.manager();
-        let overflow = status.size.saturating_sub(connector.overflow.pool_size);
+        let (sizes, gate) = (&connector.overflow, &connector.overflow.gate);
+        visit(Metric::new("connections_max", gauge(gate.most().min(status.max_size))));
+        let overflow = status.size.saturating_sub(sizes.pool_size());
         visit(Metric::new("overflow", gauge(overflow)));
-        visit(Metric::new("waiting", gauge(status.waiting)));
+        visit(Metric::new("waiting", gauge(status.waiting + gate.waiting())));
         let counters = &shared.counters;
         for (name, counter) in [
             ("queries", &counters.queries),
@@ -94,6 +95,19 @@ impl Observe for Postgres {
     }
 
     fn settings(&self, visit: &mut dyn FnMut(Setting)) {
-        self.shared().settings.iter().copied().for_each(visit);
+        let shared = self.shared();
+        let overflow = &shared.pool.manager().overflow;
+        let count = |name, count: usize| Setting::new(name, SettingValue::Count(count as u64));
+        for setting in &shared.settings {
+            visit(match setting.name {
+                "pool_size" => count("pool_size", overflow.pool_size()),
+                "max_overflow" => count("max_overflow", overflow.max_overflow()),
+                "slow_query" => {
+                    let slow = shared.statistics.slow_threshold();
+                    Setting::new("slow_query", slow.map_or(SettingValue::Off, SettingValue::Duration))
+                }
+                _ => *setting,
+            });
+        }
     }
 }

@@ -1,8 +1,11 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use deadpool::managed::Pool;
 
-use crate::{PostgresConfig, connector::Connector};
+use crate::{PostgresConfig, connector::Connector, gate::Gate};
 
 /// Keeps the pool from staying larger than its size.
 ///
@@ -11,27 +14,44 @@ use crate::{PostgresConfig, connector::Connector};
 /// there are more than the size would make and close a connection for each call where a few more than the size are busy.
 #[derive(Debug)]
 pub(crate) struct Overflow {
-    pub(crate) pool_size: usize,
-    max_overflow: usize,
+    pool_size: AtomicUsize,
+    max_overflow: AtomicUsize,
+    /// As many places as the size and the overflow are together.
+    pub(crate) gate: Arc<Gate>,
     trimming: Mutex<()>,
 }
 
 impl Overflow {
     pub(crate) fn new(config: &PostgresConfig) -> Self {
         Self {
-            pool_size: config.pool_size,
-            max_overflow: config.knobs.max_overflow,
+            pool_size: AtomicUsize::new(config.pool_size),
+            max_overflow: AtomicUsize::new(config.knobs.max_overflow),
+            gate: Gate::new(config.pool_size + config.knobs.max_overflow),
             trimming: Mutex::new(()),
         }
     }
 
-    pub(crate) fn is_possible(&self) -> bool {
-        self.max_overflow > 0
+    pub(crate) fn pool_size(&self) -> usize {
+        self.pool_size.load(SeqCst)
+    }
+
+    pub(crate) fn max_overflow(&self) -> usize {
+        self.max_overflow.load(SeqCst)
+    }
+
+    /// Sets both; `grow` makes the pool beneath as large as it must be.
+    pub(crate) fn set(&self, pool_size: usize, max_overflow: usize, grow: impl FnOnce(usize)) {
+        let _alone = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = pool_size + max_overflow;
+        grow(most);
+        self.pool_size.store(pool_size, SeqCst);
+        self.max_overflow.store(max_overflow, SeqCst);
+        self.gate.set(most);
     }
 
     /// Closes what is idle beyond the pool's size, those that were used longest ago.
     pub(crate) fn trim(&self, pool: &Pool<Connector>) {
-        if !self.is_possible() || self.unwanted(pool) == 0 {
+        if self.unwanted(pool) == 0 {
             return;
         }
         // One at a time, lest two close the same surplus twice. What is counted idle is idle or lent out when the surplus is
@@ -42,7 +62,9 @@ impl Overflow {
             idle += 1;
             true
         });
-        let mut surplus = self.unwanted(pool).min(idle.saturating_sub(self.pool_size));
+        let beyond = pool.status().size.saturating_sub(self.gate.most());
+        let mut surplus =
+            self.unwanted(pool).min(idle.saturating_sub(self.pool_size()).max(beyond.min(idle)));
         if surplus == 0 {
             return;
         }
@@ -58,7 +80,10 @@ impl Overflow {
     /// How many more than the pool's size are idle and nobody waits for. It is too few while others are connecting, who are
     /// not told from those who wait; but they will give their connections back.
     fn unwanted(&self, pool: &Pool<Connector>) -> usize {
-        pool.status().available.saturating_sub(self.pool_size)
+        let status = pool.status();
+        let beyond = status.size.saturating_sub(self.gate.most());
+        let idle = status.available.saturating_sub(self.gate.waiting());
+        idle.saturating_sub(self.pool_size()).max(beyond)
     }
 }
 

@@ -51,16 +51,22 @@ impl PostgresConfig {
     }
 
     pub(crate) fn validate_knobs(&self) -> Result<(), InvalidConfig> {
-        let most = self.pool_size.saturating_add(self.knobs.max_overflow);
-        if most > MOST_CONNECTIONS {
-            return Err(InvalidConfig::TooManyConnections(most));
-        }
+        check_size(self.pool_size, self.knobs.max_overflow)?;
         for (which, limit) in [("idle", self.knobs.idle_timeout), ("lifetime", self.knobs.max_lifetime)] {
             if limit.is_some_and(|limit| limit.is_zero()) {
                 return Err(InvalidConfig::ZeroTimeout(which));
             }
         }
         Ok(())
+    }
+}
+
+pub(crate) fn check_size(pool_size: usize, max_overflow: usize) -> Result<(), InvalidConfig> {
+    let most = pool_size.saturating_add(max_overflow);
+    match () {
+        () if pool_size == 0 => Err(InvalidConfig::EmptyPool),
+        () if most > MOST_CONNECTIONS => Err(InvalidConfig::TooManyConnections(most)),
+        () => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use buttress_core::{Deadline, Decision, Origin, Reason, Setting};
 use deadpool::{
     Runtime,
-    managed::{Object, Pool, PoolError, QueueMode, Status, TimeoutType, Timeouts},
+    managed::{Pool, PoolError, QueueMode, Status, TimeoutType, Timeouts},
 };
 use tokio::time::Instant;
 use tower_service::Service;
@@ -21,6 +21,7 @@ use crate::{
     cancel::Canceller,
     connection::Call,
     connector::{CONNECTING_SINCE, Connector},
+    gate::{Borrowed, NoPlace},
     lease::Lease,
     observe::{Counters, Waiting},
     reaper::Reaper,
@@ -193,6 +194,8 @@ impl Shared {
     #[cold]
     fn in_words(&self) -> String {
         let Status { max_size, size, available, waiting } = self.pool.status();
+        let gate = &self.pool.manager().overflow.gate;
+        let (max_size, waiting) = (gate.most().min(max_size), waiting + gate.waiting());
         let in_use = size.saturating_sub(available);
         format!("{in_use} of {max_size} connections in use, {waiting} waiting")
     }
@@ -234,23 +237,30 @@ impl Shared {
     }
 
     /// Takes a place at once where one is free, without a timer. Whoever has to wait for one is counted.
-    async fn object(&self) -> Result<Object<Connector>, PoolError<tokio_postgres::Error>> {
+    async fn object(&self) -> Result<Borrowed, PoolError<tokio_postgres::Error>> {
+        let gate = &self.pool.manager().overflow.gate;
         let configured = self.pool.timeouts();
-        let mut timeouts = Timeouts { wait: Some(Duration::ZERO), ..configured };
         let mut waiting = None;
-        loop {
-            match self.pool.timeout_get(&timeouts).await {
-                Err(PoolError::Timeout(TimeoutType::Wait)) if timeouts.wait != configured.wait => {
-                    waiting = Some(Waiting::begin(&self.counters));
-                    self.note("queued", || self.in_words());
-                    timeouts = configured;
-                }
-                got => {
-                    drop(waiting);
-                    return got;
-                }
+        let place = match gate.take_now() {
+            Some(place) => place,
+            None if self.pool.is_closed() => return Err(PoolError::Closed),
+            None if configured.wait == Some(Duration::ZERO) => {
+                return Err(PoolError::Timeout(TimeoutType::Wait));
             }
-        }
+            None => {
+                waiting = Some(Waiting::begin(&self.counters));
+                self.note("queued", || self.in_words());
+                let taken = gate.take(configured.wait.unwrap_or(Duration::MAX)).await;
+                taken.map_err(|no| match no {
+                    NoPlace::Late => PoolError::Timeout(TimeoutType::Wait),
+                    NoPlace::Closed => PoolError::Closed,
+                })?
+            }
+        };
+        // One beneath is free, or is just about to be.
+        let got = self.pool.timeout_get(&configured).await;
+        drop(waiting);
+        got.map(|object| Borrowed::new(object, place))
     }
 }
 

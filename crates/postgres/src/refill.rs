@@ -31,7 +31,8 @@ impl Refill {
     pub(crate) fn start(&self, pool: &Pool<Connector>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let status = pool.status();
-        if status.max_size < 2 || status.size >= pool.manager().overflow.pool_size {
+        let overflow = &pool.manager().overflow;
+        if overflow.gate.most() < 2 || status.size >= overflow.pool_size() {
             return;
         }
         if self.running.swap(true, Relaxed) {
@@ -43,7 +44,9 @@ impl Refill {
             let configured = filling.pool.timeouts();
             let create = configured.create.map(|limit| limit.min(LIMIT));
             let timeouts = Timeouts { wait: Some(Duration::ZERO), create, ..configured };
-            drop(filling.pool.timeout_get(&timeouts).await);
+            if let Some(_place) = filling.pool.manager().overflow.gate.take_now() {
+                drop(filling.pool.timeout_get(&timeouts).await);
+            }
             drop(filling);
         });
     }

@@ -95,6 +95,10 @@ impl Statistics {
         entry
     }
 
+    pub(crate) fn slow_threshold(&self) -> Option<Duration> {
+        self.home.slow.threshold()
+    }
+
     pub(crate) fn slow_count(&self) -> u64 {
         self.home.slow.count()
     }
@@ -149,6 +153,12 @@ impl Postgres {
     #[must_use]
     pub fn slow_queries(&self, limit: usize) -> Vec<SlowQuery> {
         self.shared().statistics.home.slow.list(limit)
+    }
+
+    /// A statement that takes so long is a slow one, from now on, also where it runs already: see
+    /// [`PostgresConfig::with_slow_query`](crate::PostgresConfig::with_slow_query). Those that are kept stay.
+    pub fn set_slow_query(&self, threshold: Duration) {
+        self.shared().statistics.home.slow.set_threshold(threshold);
     }
 
     /// Begins [`statements`](Self::statements) and [`slow_queries`](Self::slow_queries) anew:

@@ -32,7 +32,8 @@ pub(crate) enum Ending {
 /// The slow statements of one instance.
 #[derive(Debug)]
 pub(crate) struct Slow {
-    threshold: Duration,
+    /// In nanoseconds; as many as there can be are never reached.
+    threshold: AtomicU64,
     count: AtomicU64,
     state: Mutex<State>,
 }
@@ -45,11 +46,25 @@ struct State {
 
 impl Slow {
     pub(crate) fn new(threshold: Duration) -> Self {
-        Self { threshold, count: AtomicU64::new(0), state: Mutex::default() }
+        Self {
+            threshold: AtomicU64::new(nanos(threshold)),
+            count: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
     }
 
     pub(crate) fn is_slow(&self, took: Duration) -> bool {
-        took >= self.threshold
+        let threshold = self.threshold.load(Relaxed);
+        threshold != u64::MAX && nanos(took) >= threshold
+    }
+
+    /// None where nothing is slow.
+    pub(crate) fn threshold(&self) -> Option<Duration> {
+        Some(self.threshold.load(Relaxed)).filter(|nanos| *nanos != u64::MAX).map(Duration::from_nanos)
+    }
+
+    pub(crate) fn set_threshold(&self, threshold: Duration) {
+        self.threshold.store(nanos(threshold), Relaxed);
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -104,6 +119,10 @@ impl Slow {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl State {

@@ -1,10 +1,8 @@
 use std::sync::Arc;
 
-use deadpool::managed::Object;
-
 use crate::{
-    Error, QueryError, Transaction, connection::Connection, connector::Connector, lease::Lease,
-    postgres::Shared, progress::Unfinished,
+    Error, QueryError, Transaction, connection::Connection, gate::Borrowed, lease::Lease, postgres::Shared,
+    progress::Unfinished,
 };
 
 /// What keeps a stream's connection from others. Dropped, it says that the rows were not read to their end: a statement
@@ -34,7 +32,7 @@ impl Hold<'_> {
 
 /// An occupied [`Lease`] that keeps alive what it is of.
 pub(super) struct OwnedLease {
-    object: Option<Object<Connector>>,
+    object: Option<Borrowed>,
     shared: Arc<Shared>,
 }
 

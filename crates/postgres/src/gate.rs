@@ -1,0 +1,143 @@
+//! How many may have a connection, or make one, at the same time: a number that can change while they do.
+//!
+//! The pool beneath can be made larger, but not reliably smaller: its semaphore keeps the places of connections that were
+//! never made, and counts them again when it grows. So it only ever grows, and this stands before it.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use deadpool::managed::Object;
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{connection::Connection, connector::Connector};
+
+/// Its queue is first come, first served.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    places: Semaphore,
+    waiting: AtomicUsize,
+    limit: Mutex<Limit>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    most: usize,
+    /// So many places are taken that are no more there when they come back.
+    owed: usize,
+}
+
+/// Why there is no place.
+pub(crate) enum NoPlace {
+    Late,
+    Closed,
+}
+
+impl Gate {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        let limit = Mutex::new(Limit { most, owed: 0 });
+        Arc::new(Self { places: Semaphore::new(most), waiting: AtomicUsize::new(0), limit })
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner).most
+    }
+
+    /// How many wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    /// Takes a place, if one is free and nobody waits.
+    pub(crate) fn take_now(self: &Arc<Self>) -> Option<Place> {
+        self.places.try_acquire().ok()?.forget();
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// Waits for a place, for so long at most.
+    pub(crate) async fn take(self: &Arc<Self>, longest: Duration) -> Result<Place, NoPlace> {
+        self.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waits(self);
+        match timeout(longest, self.places.acquire()).await {
+            Ok(Ok(permit)) => {
+                permit.forget();
+                Ok(Place(Arc::clone(self)))
+            }
+            Ok(Err(_closed)) => Err(NoPlace::Closed),
+            Err(_elapsed) => Err(NoPlace::Late),
+        }
+    }
+
+    /// From now on there are so many. Those that are taken beyond that are gone when they come back.
+    pub(crate) fn set(&self, most: usize) {
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if most >= limit.most {
+            let more = most - limit.most;
+            let paid = more.min(limit.owed);
+            limit.owed -= paid;
+            self.places.add_permits(more - paid);
+        } else {
+            let fewer = limit.most - most;
+            limit.owed += fewer - self.places.forget_permits(fewer);
+        }
+        limit.most = most;
+    }
+
+    pub(crate) fn close(&self) {
+        self.places.close();
+    }
+}
+
+struct Waits<'a>(&'a Gate);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The right to one connection.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Gate>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut limit = self.0.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit.owed > 0 {
+            limit.owed -= 1;
+        } else {
+            self.0.places.add_permits(1);
+        }
+    }
+}
+
+/// A connection of the pool, with its place. In this order: whoever gets the place finds the connection.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    object: Object<Connector>,
+    _place: Place,
+}
+
+impl Borrowed {
+    pub(crate) const fn new(object: Object<Connector>, place: Place) -> Self {
+        Self { object, _place: place }
+    }
+
+    /// The connection alone; the place is free.
+    pub(crate) fn take(self) -> Connection {
+        Object::take(self.object)
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.object
+    }
+}
