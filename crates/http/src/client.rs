@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Deadline, Metric, Observe, Origin, Reason, Setting, Value, WeakObserve};
+use buttress_core::{Deadline, Metric, Observe, Origin, Reason, Setting, SettingValue, Value, WeakObserve};
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper_util::client::legacy::Client;
@@ -136,6 +136,10 @@ pub struct Connections {
 }
 
 impl Connections {
+    pub(crate) const fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
     /// How many were opened.
     #[must_use]
     pub fn opened(&self) -> u64 {
@@ -202,7 +206,15 @@ impl Observe for Connections {
     }
 
     fn settings(&self, visit: &mut dyn FnMut(Setting)) {
-        self.counts.settings.iter().copied().for_each(visit);
+        let caps = self.places.book().caps;
+        for setting in &self.counts.settings {
+            let count = |count: usize| Setting::new(setting.name, SettingValue::Count(count as u64));
+            visit(match setting.name {
+                "max_connections_per_host" => count(caps.per_host),
+                "max_connections" => count(caps.total),
+                _ => *setting,
+            });
+        }
     }
 }
 

@@ -2,10 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use http::Uri;
 
-use crate::{
-    connection::Connection,
-    places::{Book, Caps},
-};
+use crate::{connection::Connection, places::Book};
 
 /// Calls that the cap on all connections together keeps waiting, and nothing else.
 pub(crate) struct Demand<'a> {
@@ -16,7 +13,8 @@ pub(crate) struct Demand<'a> {
 }
 
 impl<'a> Demand<'a> {
-    pub(crate) fn of(book: &'a Book, caps: Caps) -> Option<Self> {
+    pub(crate) fn of(book: &'a Book) -> Option<Self> {
+        let caps = book.caps;
         if book.taken < caps.total {
             return None;
         }

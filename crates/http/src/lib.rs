@@ -32,6 +32,7 @@ mod proxy;
 mod random;
 mod request_body;
 mod retry_after;
+mod set_caps;
 mod settings;
 mod stranded;
 mod stream;

@@ -43,13 +43,14 @@ pub(crate) struct Caps {
 /// A host is what hyper's pool takes for one: scheme and authority.
 pub(crate) struct Places {
     pub(crate) origin: Origin,
-    caps: Caps,
     pool: PoolTimer,
     start: std::time::Instant,
     book: Mutex<Book>,
     /// Somebody waits for the total, whose host is below its cap.
     scarce: AtomicBool,
     pub(crate) anybody_waits: AtomicBool,
+    /// There may be more connections than the caps allow, since those were lowered.
+    pub(crate) is_over: AtomicBool,
     /// How many tickets and numbers were drawn.
     pub(crate) drawn: AtomicU64,
     pub(crate) calls: AtomicUsize,
@@ -57,8 +58,8 @@ pub(crate) struct Places {
     pub(crate) changed: Notify,
 }
 
-#[derive(Default)]
 pub(crate) struct Book {
+    pub(crate) caps: Caps,
     pub(crate) hosts: HashMap<Uri, Seats>,
     pub(crate) taken: usize,
     pub(crate) waiting: BTreeMap<u64, Waiter>,
@@ -88,8 +89,25 @@ impl Book {
         self.hosts.get(host).map_or(0, |seats| seats.taken)
     }
 
-    fn allows(&self, host: &Uri, caps: Caps) -> bool {
-        self.taken < caps.total && self.taken_by(host) < caps.per_host
+    fn new(caps: Caps) -> Self {
+        Self {
+            caps,
+            hosts: HashMap::new(),
+            taken: 0,
+            waiting: BTreeMap::new(),
+            open: BTreeMap::new(),
+            leaving: 0,
+            is_looked_after: false,
+            cut: false,
+        }
+    }
+
+    pub(crate) fn taken_by_hosts(&self) -> impl Iterator<Item = (&Uri, usize)> {
+        self.hosts.iter().map(|(host, seats)| (host, seats.taken))
+    }
+
+    fn allows(&self, host: &Uri) -> bool {
+        self.taken < self.caps.total && self.taken_by(host) < self.caps.per_host
     }
 
     fn take(&mut self, host: &Uri) {
@@ -107,11 +125,11 @@ impl Book {
         }
     }
 
-    fn next(&mut self, caps: Caps) -> Option<Waiter> {
-        if self.taken >= caps.total {
+    fn next(&mut self) -> Option<Waiter> {
+        if self.taken >= self.caps.total {
             return None;
         }
-        let ticket = *self.waiting.iter().find(|(_, waiter)| self.allows(&waiter.host, caps))?.0;
+        let ticket = *self.waiting.iter().find(|(_, waiter)| self.allows(&waiter.host))?.0;
         let waiter = self.waiting.remove(&ticket)?;
         self.take(&waiter.host);
         Some(waiter)
@@ -131,12 +149,12 @@ impl Places {
     pub(crate) fn new(origin: Origin, caps: Caps, pool: PoolTimer) -> Self {
         Self {
             origin,
-            caps,
             pool,
             start: Instant::now().into_std(),
-            book: Mutex::default(),
+            book: Mutex::new(Book::new(caps)),
             scarce: AtomicBool::new(false),
             anybody_waits: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             drawn: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -191,11 +209,10 @@ impl Places {
     /// For a decision. Which hosts these are is not for everybody.
     #[cold]
     fn in_words(&self) -> String {
-        let (taken, waiting) = {
+        let (taken, waiting, Caps { per_host, total, .. }) = {
             let book = self.book();
-            (book.taken, book.waiting.len())
+            (book.taken, book.waiting.len(), book.caps)
         };
-        let Caps { per_host, total, .. } = self.caps;
         format!("{taken} of {total} connections are there, at most {per_host} to one host, {waiting} waiting")
     }
 
@@ -213,12 +230,12 @@ impl Places {
         if book.cut {
             return Err(Err(Reason::Closed));
         }
-        if book.allows(&host, self.caps) {
+        if book.allows(&host) {
             book.take(&host);
             drop(book);
             return Ok(Place::new(Arc::clone(self), host));
         }
-        if book.waiting.len() >= self.caps.waiting {
+        if book.waiting.len() >= book.caps.waiting {
             return Err(Err(Reason::Overloaded));
         }
         let (sender, receiver) = oneshot::channel();
@@ -237,7 +254,7 @@ impl Places {
     /// What every change ends with: whom the caps allow gets a place, and where the total is reached, idle connections of
     /// other hosts are closed.
     pub(crate) fn settle<'a>(self: &'a Arc<Self>, mut book: MutexGuard<'a, Book>) {
-        while let Some(waiter) = book.next(self.caps) {
+        while let Some(waiter) = book.next() {
             drop(book);
             let place = Place::new(Arc::clone(self), waiter.host);
             let sent = waiter.sender.send(place);
@@ -251,11 +268,12 @@ impl Places {
     }
 
     /// Closes an idle connection, where somebody waits for the total alone. Every waiter that comes asks for one.
-    fn feed(&self, book: &mut Book) {
+    fn feed(&self, book: &mut MutexGuard<'_, Book>) {
+        self.close_surplus(book);
         self.anybody_waits.store(!book.waiting.is_empty(), SeqCst);
         // Before it is looked who is idle: whoever becomes idle afterwards looks here.
         self.scarce.store(true, SeqCst);
-        let demand = Demand::of(book, self.caps);
+        let demand = Demand::of(book);
         self.scarce.store(demand.is_some(), SeqCst);
         let number = demand.filter(|demand| demand.unmet).and_then(|demand| book.idle_for(&demand));
         if let Some(number) = number {
@@ -286,7 +304,7 @@ impl Places {
 
     /// A connection has become idle.
     pub(crate) fn has_idle(&self, connection: &Connection) {
-        if self.scarce.load(SeqCst) || connection.has_orders() {
+        if self.scarce.load(SeqCst) || self.is_over.load(SeqCst) || connection.has_orders() {
             let mut book = self.book();
             self.feed(&mut book);
             self.close_dismissed(&book);
@@ -295,7 +313,7 @@ impl Places {
 
     /// Whether calls are to tell which connections they use: some may have to be closed after that.
     pub(crate) fn watches(&self) -> bool {
-        self.anybody_waits.load(SeqCst)
+        self.anybody_waits.load(SeqCst) || self.is_over.load(SeqCst)
     }
 
     /// Whether a connection that is in use is to be closed after that, since others have waited longer than any for its
@@ -307,8 +325,7 @@ impl Places {
         let mut book = self.book();
         // It may have ended meanwhile.
         let is_open = book.open.values().any(|open| std::ptr::eq(&raw const **open, connection));
-        let dismissed =
-            is_open && Demand::of(&book, self.caps).is_some_and(|demand| demand.may_have(connection));
+        let dismissed = is_open && Demand::of(&book).is_some_and(|demand| demand.may_have(connection));
         if dismissed {
             book.leaving += 1;
             connection.leave();

@@ -123,8 +123,15 @@ impl RedisConfig {
         self
     }
 
-    /// The knobs alone: nothing of the URL, of which much is secret.
-    pub(crate) fn settings(&self) -> Box<[Setting]> {
+    /// The database's index: what the URL says, or else 0.
+    #[must_use]
+    pub fn database(&self) -> u8 {
+        self.driver.database.unwrap_or(0)
+    }
+
+    /// The knobs by their names, as the client tells them too. Nothing of the URL, of which much is secret.
+    #[must_use]
+    pub fn settings(&self) -> Box<[Setting]> {
         let count = |count: usize| SettingValue::Count(count as u64);
         let (first, cap) = self.reconnect;
         Box::new([

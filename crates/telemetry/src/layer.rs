@@ -42,6 +42,29 @@ impl TelemetryLayer {
     }
 }
 
+impl<V, C> TelemetryLayer<V, C> {
+    /// Which calls are slow, from now on: of those that are on their way already, those that end from then on. What 99 % of
+    /// the calls take is known from the time when that was first asked for.
+    ///
+    /// # Errors
+    /// As [`build`](TelemetryLayerBuilder::build) where the factor of [`Slow::OverP99`] is less than 1 or no number. Then
+    /// nothing changes.
+    pub fn set_slow(&self, slow: Slow) -> Result<(), RegisterError> {
+        check(slow, self.loan.lent.origin)?;
+        self.loan.lent.set_slow(slow);
+        Ok(())
+    }
+}
+
+fn check(slow: Slow, origin: Origin) -> Result<(), RegisterError> {
+    match slow {
+        Slow::OverP99(factor) if !(1.0..f64::INFINITY).contains(&factor) => {
+            Err(RegisterError::InvalidFactor { name: origin.name() })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl<V: Clone, C: Clone> Clone for TelemetryLayer<V, C> {
     fn clone(&self) -> Self {
         Self {
@@ -84,7 +107,7 @@ impl<V: Send + Sync, C: Send + Sync> Observe for TelemetryLayer<V, C> {
     }
 
     fn settings(&self, visit: &mut dyn FnMut(Setting)) {
-        match self.loan.lent.slow {
+        match self.loan.lent.slow() {
             Slow::After(after) => visit(Setting::new("slow_after", SettingValue::Duration(after))),
             Slow::OverP99(factor) => visit(Setting::new("slow_over_p99", SettingValue::Ratio(factor))),
         }
@@ -143,11 +166,7 @@ impl<'a, V, C> TelemetryLayerBuilder<'a, V, C> {
         V: Convention,
     {
         let Self { registry, origin, convention, classify, slow, max_operations } = self;
-        if let Slow::OverP99(factor) = slow
-            && !(1.0..f64::INFINITY).contains(&factor)
-        {
-            return Err(RegisterError::InvalidFactor { name: origin.name() });
-        }
+        check(slow, origin)?;
         let span = SpanSettings {
             name: origin.name(),
             side: convention.side(),

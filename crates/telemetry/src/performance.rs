@@ -1,4 +1,4 @@
-use std::cmp::Reverse;
+use std::{cmp::Reverse, fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -19,6 +19,48 @@ pub struct PerformanceStats {
     pub slow_calls: u64,
     /// What the process takes.
     pub process: ProcessSnapshot,
+}
+
+/// A line for each stack and for each layer that refused something or keeps connections, for people.
+impl fmt::Display for PerformanceStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |seconds: Option<f64>| match seconds.map(Duration::try_from_secs_f64) {
+            Some(Ok(time)) => format!("{time:.1?}"),
+            _ => "-".to_owned(),
+        };
+        writeln!(f, "in {:.0} s, {} slow calls", self.seconds, self.slow_calls)?;
+        for calls in &self.calls {
+            let success =
+                calls.success_share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0));
+            writeln!(
+                f,
+                "{}: {} calls ({:.1}/s), {} in flight, {success} well, p50 {}, p95 {}, p99 {}, max {}",
+                calls.name,
+                calls.calls,
+                calls.per_second,
+                calls.in_flight,
+                time(calls.p50),
+                time(calls.p95),
+                time(calls.p99),
+                time(calls.max)
+            )?;
+            for error in &calls.errors {
+                writeln!(f, "  {} x {}", error.count, error.kind)?;
+            }
+        }
+        for layer in &self.layers {
+            if let Some(pool) = &layer.pool {
+                writeln!(f, "{} `{}`: {pool}", layer.layer, layer.name)?;
+            }
+            if let Some(share) = layer.hit_share {
+                writeln!(f, "{} `{}`: {:.1} % hits", layer.layer, layer.name, share * 100.0)?;
+            }
+            for rejection in &layer.rejections {
+                writeln!(f, "{} `{}`: {} x {}", layer.layer, layer.name, rejection.count, rejection.kind)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The calls that one telemetry layer saw.
@@ -77,6 +119,19 @@ pub struct PoolStats {
     pub max: Option<u64>,
     /// How many calls wait for one.
     pub waiting: u64,
+}
+
+impl fmt::Display for PoolStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} connections", self.open)?;
+        if let Some(max) = self.max {
+            write!(f, " of {max}")?;
+        }
+        if let Some(idle) = self.idle {
+            write!(f, ", {idle} idle")?;
+        }
+        write!(f, ", {} calls waiting", self.waiting)
+    }
 }
 
 impl Snapshot {

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     ptr,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, OnceLock, PoisonError, RwLock, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -43,14 +43,15 @@ pub(crate) struct Recording {
     pub(crate) origin: Origin,
     pub(crate) operations: Operations,
     pub(crate) span: SpanSettings,
-    pub(crate) slow: Slow,
+    /// A call reads the threshold alone, which is written by whoever holds this.
+    slow: RwLock<Slow>,
     pub(crate) max_operations: usize,
     /// In nanoseconds.
     threshold: AtomicU64,
     started: Box<[Padded]>,
     /// All calls that had an answer or an error together, where slow is what is slower than most: a call has no time to add
-    /// up all series.
-    answered: Option<Recorder>,
+    /// up all series. It is there since that was first so.
+    answered: OnceLock<Recorder>,
     /// Written while it is lent, when there are no calls.
     log: RwLock<Weak<SlowLog>>,
 }
@@ -74,21 +75,40 @@ impl Recording {
         slow: Slow,
         max_operations: usize,
     ) -> Self {
-        let threshold = match slow {
-            Slow::After(after) => u64::try_from(after.as_nanos()).unwrap_or(u64::MAX),
-            Slow::OverP99(_) => u64::MAX,
-        };
-        Self {
+        let recording = Self {
             origin,
             operations: Operations::new(metric, span.common.clone(), max_operations),
             span,
-            slow,
+            slow: RwLock::new(slow),
             max_operations,
-            threshold: AtomicU64::new(threshold),
+            threshold: AtomicU64::new(u64::MAX),
             started: (0..thread_stripes()).map(|_| Padded::default()).collect(),
-            answered: matches!(slow, Slow::OverP99(_)).then(Recorder::new),
+            answered: OnceLock::new(),
             log: RwLock::default(),
+        };
+        recording.set_slow(slow);
+        recording
+    }
+
+    pub(crate) fn slow(&self) -> Slow {
+        *self.slow.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which calls are slow from now on.
+    pub(crate) fn set_slow(&self, slow: Slow) {
+        {
+            let mut now = self.slow.write().unwrap_or_else(PoisonError::into_inner);
+            let threshold = match slow {
+                Slow::After(after) => u64::try_from(after.as_nanos()).unwrap_or(u64::MAX),
+                Slow::OverP99(_) => {
+                    self.answered.get_or_init(Recorder::new);
+                    u64::MAX
+                }
+            };
+            self.threshold.store(threshold, Relaxed);
+            *now = slow;
         }
+        self.look_again();
     }
 
     /// Whether it can be lent as that: no call is on its way that began under the layer before.
@@ -98,7 +118,6 @@ impl Recording {
             && self.operations.metric == other.operations.metric
             && self.operations.common() == other.operations.common()
             && self.span.side == other.span.side
-            && self.slow == other.slow
             && self.max_operations == other.max_operations
     }
 
@@ -117,7 +136,7 @@ impl Recording {
     /// Whether a call that ends like this, after so long, was slow.
     #[inline]
     pub(crate) fn judge(&self, end: End, nanos: u64) -> bool {
-        if let Some(answered) = &self.answered
+        if let Some(answered) = self.answered.get()
             && !matches!(end, End::Rejected | End::Cancelled | End::Panicked)
         {
             answered.record(nanos);
@@ -128,7 +147,9 @@ impl Recording {
     /// How slow is slow by now.
     #[cold]
     fn look_again(&self) {
-        let (Slow::OverP99(factor), Some(answered)) = (self.slow, &self.answered) else { return };
+        // Whoever sets it now looks for himself.
+        let Ok(slow) = self.slow.try_read() else { return };
+        let (Slow::OverP99(factor), Some(answered)) = (*slow, self.answered.get()) else { return };
         let answered = answered.sketch();
         if let Some(p99) = answered.quantile(0.99).filter(|_| answered.count() >= FEWEST) {
             // Where most calls take no time at all, a nanosecond would be a multiple of it.
@@ -164,7 +185,13 @@ impl Loan {
     pub(crate) fn of(new: Recording, log: &Arc<SlowLog>) -> Self {
         static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let lent = match RETURNED.take(|recording| recording.fits(&new)) {
-            Some(recording) => recording,
+            Some(recording) => {
+                let slow = new.slow();
+                if recording.slow() != slow {
+                    recording.set_slow(slow);
+                }
+                recording
+            }
             None => Box::leak(Box::new(new)),
         };
         *lent.log.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(log);

@@ -195,8 +195,9 @@ async fn prometheus_fires_what_the_program_fires() {
     // A figure that has been on no page is of no use, but for rejections that did not happen.
     let page = stack.registry.prometheus();
     for metric in metrics(&yaml) {
-        let is_idle =
-            metric == "buttress_bulkhead_rejections_total" || metric == "buttress_timeout_rejections_total";
+        let is_idle = ["bulkhead", "timeout", "rate_limit"]
+            .iter()
+            .any(|layer| metric == format!("buttress_{layer}_rejections_total"));
         assert!(page.contains(&format!("\n{metric}{{")) || is_idle, "{metric} is not on {page}");
     }
 
@@ -233,6 +234,60 @@ async fn prometheus_fires_what_the_program_fires() {
         }
     }
     assert!(compared > firing.len() / 3, "{compared} of {}", firing.len());
+    promtool(&["test", "rules", "test.yml"], &[("test.yml", &test), ("rules.yml", &yaml)]);
+}
+
+/// Series as they come, by hand: what must fire and what must not.
+#[test]
+fn an_objective_for_slow_calls_fires_in_prometheus_by_what_was_counted() {
+    let window = BurnWindow { long: Duration::from_secs(600), short: Duration::from_secs(120), factor: 10.0 };
+    let slo = Slo::new("orders", 0.99).slower_are_bad(Duration::from_secs(1));
+    let rule = Rule::burn_rate("late", slo).windows([window]);
+    let yaml = prometheus_rules(&Registry::new(), &[rule]);
+    let calls = |end: &str, per_step: u32| {
+        (
+            format!("buttress_telemetry_calls_total{{buttress_name=\"orders\",buttress_end=\"{end}\"}}"),
+            per_step,
+        )
+    };
+    let latencies = |suffix: &str, le: &str, per_step: u32| {
+        let labels = "buttress_name=\"orders\",buttress_end=\"success\"";
+        (format!("buttress_call_duration_seconds_{suffix}{{{labels}{le}}}"), per_step)
+    };
+    let of = |success: u32, quick: u32, failure: u32, le: &str| {
+        let mut series = vec![calls("success", success), calls("failure", failure), calls("cancelled", 1000)];
+        if success > 0 {
+            series.push(latencies("count", "", success));
+            series.push(latencies("bucket", &format!(",le=\"{le}\""), quick));
+            series.push(latencies("bucket", ",le=\"0.5\"", 0));
+            series.push(latencies("bucket", ",le=\"+Inf\"", success));
+        }
+        series
+    };
+    let mut test = String::from("rule_files: [rules.yml]\nevaluation_interval: 15s\ntests:\n");
+    for (series, fires) in [
+        (of(100, 100, 0, "1"), false),
+        (of(100, 91, 0, "1"), false),
+        (of(100, 89, 0, "1"), true),
+        // So Prometheus 3 writes it.
+        (of(100, 91, 0, "1.0"), false),
+        (of(100, 89, 0, "1.0"), true),
+        (of(90, 85, 10, "1"), true),
+        // There is no histogram of successes where there was none.
+        (of(0, 0, 100, "1"), true),
+        (of(0, 0, 0, "1"), false),
+    ] {
+        test.push_str("  - interval: 15s\n    input_series:\n");
+        for (name, per_step) in series {
+            writeln!(test, "      - series: {}\n        values: 0+{per_step}x60", quoted(&name)).unwrap();
+        }
+        let samples = if fires { "\n          - labels: \"{}\"\n            value: 1" } else { " []" };
+        writeln!(
+            test,
+            "    promql_expr_test:\n      - expr: count(ALERTS{{alertname=\"late\",alertstate=\"firing\"}})\n        eval_time: 14m\n        exp_samples:{samples}"
+        )
+        .unwrap();
+    }
     promtool(&["test", "rules", "test.yml"], &[("test.yml", &test), ("rules.yml", &yaml)]);
 }
 

@@ -342,6 +342,7 @@ async fn the_default_rules_are_made_for_the_layers_that_there_are() {
             "telemetry alerts-names rejected",
             "telemetry alerts-names p99",
             "timeout alerts-names rejections",
+            "rate-limit alerts-names rejections",
             "retry alerts-names budget_exhausted",
             "circuit-breaker alerts-names open",
             "bulkhead alerts-names waiting",

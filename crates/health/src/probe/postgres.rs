@@ -1,17 +1,28 @@
-use buttress_postgres::{Error, Postgres, Query};
+use std::future::poll_fn;
+
+use buttress_postgres::{Error, Query, Rows};
+use tower_service::Service;
 
 use super::{Kind, Probe};
 use crate::Status;
 
 impl Probe {
-    /// Asks `select 1`, by a connection of this pool. A pool without a free one is down as well. Of an error of the server its
-    /// SQLSTATE is shown (`28P01`: the password is wrong), and not what the server wrote.
+    /// Asks `select 1`, by a connection of this pool, or through the layers before one. A pool without a free one is down as
+    /// well, and so is one behind an open circuit. Of an error of the server its SQLSTATE is shown (`28P01`: the password is
+    /// wrong), and not what the server wrote.
     #[must_use]
-    pub fn postgres(db: Postgres) -> Self {
+    pub fn postgres<S>(db: S) -> Self
+    where
+        S: Service<Query, Response = Rows, Error = Error, Future: Send> + Clone + Send + 'static,
+    {
         Self::of(Kind::Datastore, move || {
-            let db = db.clone();
+            let mut db = db.clone();
             async move {
-                db.query(Query::new("select 1")).await.map_or_else(|error| down(&error), |_| Status::Well)
+                let answer = match poll_fn(|cx| db.poll_ready(cx)).await {
+                    Ok(()) => db.call(Query::new("select 1")).await,
+                    Err(error) => Err(error),
+                };
+                answer.map_or_else(|error| down(&error), |_| Status::Well)
             }
         })
     }

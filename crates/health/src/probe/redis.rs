@@ -1,15 +1,27 @@
-use buttress_redis::{Command, Redis};
+use std::future::poll_fn;
+
+use buttress_redis::{Command, Error, Value};
+use tower_service::Service;
 
 use super::{Kind, Probe};
 use crate::Status;
 
 impl Probe {
-    /// Sends `PING`, by the connections of this client.
+    /// Sends `PING`, by the connections of this client, or through the layers before one.
     #[must_use]
-    pub fn redis(redis: Redis) -> Self {
+    pub fn redis<S>(redis: S) -> Self
+    where
+        S: Service<Command, Response = Value, Error = Error, Future: Send> + Clone + Send + 'static,
+    {
         Self::of(Kind::Datastore, move || {
-            let answer = redis.send(Command::ping());
-            async move { Status::from(answer.await.map(drop)) }
+            let mut redis = redis.clone();
+            async move {
+                let answer = match poll_fn(|cx| redis.poll_ready(cx)).await {
+                    Ok(()) => redis.call(Command::ping()).await,
+                    Err(error) => Err(error),
+                };
+                Status::from(answer.map(drop))
+            }
         })
     }
 }

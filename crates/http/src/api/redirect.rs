@@ -1,5 +1,5 @@
 use buttress_core::Decision;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use url::Url;
 
 use super::{client::Shared, headers::remove_secrets};
@@ -11,6 +11,7 @@ pub(crate) struct Route {
     method: Method,
     uri: Uri,
     own: HeaderMap,
+    extensions: Extensions,
     credentials: bool,
     /// None where it cannot be sent again.
     copy: Option<Body>,
@@ -24,11 +25,12 @@ impl Route {
         method: Method,
         uri: Uri,
         own: HeaderMap,
+        extensions: Extensions,
         credentials: bool,
         copy: Option<Body>,
         left: usize,
     ) -> Self {
-        Self { method, uri, own, credentials, copy, left, emptied: false }
+        Self { method, uri, own, extensions, credentials, copy, left, emptied: false }
     }
 
     /// The request for where it stands, and whether its answer is to be unpacked.
@@ -37,6 +39,7 @@ impl Route {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers(client);
+        *request.extensions_mut() = self.extensions.clone();
         let as_it_comes = self.own.contains_key(header::ACCEPT_ENCODING)
             || self.own.contains_key(header::RANGE)
             || self.method == Method::HEAD;

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 
 use super::{
@@ -24,6 +24,7 @@ pub struct ApiRequest<'a> {
     params: Params<'a>,
     query: String,
     headers: HeaderMap,
+    extensions: Extensions,
     content_type: ContentType,
     body: Body,
     timeout: Duration,
@@ -47,6 +48,7 @@ impl<'a> ApiRequest<'a> {
             params: Params::default(),
             query: String::new(),
             headers: HeaderMap::new(),
+            extensions: Extensions::new(),
             content_type: ContentType::Unsaid,
             body: Body::empty(),
             timeout: client.timeout,
@@ -86,6 +88,13 @@ impl<'a> ApiRequest<'a> {
         V: TryInto<HeaderValue>,
     {
         self.set(headers::header(name, value))
+    }
+
+    /// Gives the layers something along with the request, and with those of its redirects, such as the template of its path
+    /// for `buttress_telemetry`. It is not sent.
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
+        self.extensions.insert(extension);
+        self
     }
 
     /// Sends this token, instead of what the client has in `authorization`.
@@ -211,7 +220,7 @@ impl<'a> ApiRequest<'a> {
         }
         let copy = if self.client.redirects == 0 { None } else { self.body.try_clone() };
         let left = self.client.redirects;
-        let route = Route::new(self.method, uri, self.headers, self.credentials, copy, left);
+        let route = Route::new(self.method, uri, self.headers, self.extensions, self.credentials, copy, left);
         Ok((route, self.body, self.timeout))
     }
 

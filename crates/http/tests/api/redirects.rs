@@ -182,3 +182,24 @@ async fn regression_37_a_call_that_was_answered_by_a_redirect_is_sent_whatever_b
     let error = soon(client.post("/refused").send()).await.unwrap_err();
     assert!(!error.sent(), "{error:?}");
 }
+
+#[tokio::test]
+async fn layers_see_what_was_given_along_on_every_hop() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Template(&'static str);
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let stack = tower::service_fn(move |request: http::Request<Body>| {
+        let is_first = request.uri().path() == "/items/7";
+        sender.send(request.extensions().get::<Template>().cloned()).unwrap();
+        let answer = http::Response::builder().status(if is_first { 302 } else { 200 });
+        let answer = answer.header("location", "/elsewhere").body(Full::<Bytes>::default());
+        std::future::ready(answer.map_err(buttress_core::BoxError::from))
+    });
+    let api = ApiClient::builder("stock").base_url("http://stock").build(stack).unwrap();
+    let asked = api.get("/items/{id}").param("id", 7).extension(Template("/items/{id}"));
+    assert_eq!(asked.send().await.unwrap().status(), 200);
+    assert_eq!(seen.recv().await.unwrap(), Some(Template("/items/{id}")));
+    assert_eq!(seen.recv().await.unwrap(), Some(Template("/items/{id}")));
+    api.get("/items/7").send().await.unwrap();
+    assert_eq!(seen.recv().await.unwrap(), None, "it was that call's alone");
+}

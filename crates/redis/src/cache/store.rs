@@ -117,6 +117,12 @@ impl<K, V> RedisStore<K, V> {
         self
     }
 
+    /// The client that it uses, to be closed at the end, when the store itself is its cache's.
+    #[must_use]
+    pub fn client(&self) -> Redis {
+        self.runner.redis.clone()
+    }
+
     /// A handle to the figures, for when the store itself is its cache's.
     #[must_use]
     pub fn watch(&self) -> StoreWatch {

@@ -9,9 +9,10 @@ use crate::{LayerSnapshot, Registry, SettingWord, Snapshot};
 /// | layer | fires when |
 /// |---|---|
 /// | circuit-breaker | it has not let all calls through for longer than `open_for` (30 s if it is not told), since it is open, half-open or forced open; critical |
-/// | bulkhead | 80 % of `queue_capacity` wait for 30 s |
-/// | postgres | callers have waited for a connection for 30 s; some gave up (`wait_timeouts`) |
-/// | rate-limit, cluster | its store has been away for 30 s |
+/// | bulkhead, batch, http, redis | 80 % of `queue_capacity`, `max_waiting` or `max_queued` wait for 30 s |
+/// | postgres, http | callers have waited for a connection for 30 s; some gave up (`wait_timeouts`) |
+/// | rate-limit | it refuses a tenth as many calls as its lowest rate lets through, over 5 minutes and for 5 minutes; not where each key has a limit. In a cluster, its store has been away for 30 s |
+/// | cache, redis-cache | its store failed within 5 minutes, for a minute; it has not been connected for 30 s |
 /// | retry | its budget refused a retry within 5 minutes, for a minute |
 /// | health | it is not ready for 30 s, critical; one of its parts is down for 30 s |
 /// | balance | endpoints are ejected for a minute; it has panicked (too few are left), critical |
@@ -26,7 +27,11 @@ pub fn default_rules(registry: &Registry) -> Vec<Rule> {
         let of = Of { layer };
         match layer.layer {
             "circuit-breaker" => of.breaker(&mut rules),
-            "bulkhead" => of.bulkhead(&mut rules),
+            "bulkhead" => of.queue("waiting", "waiting", "queue_capacity", &mut rules),
+            "batch" => of.queue("waiting", "waiting", "max_waiting", &mut rules),
+            "http" => of.http(&mut rules),
+            "cache" => of.cache(&mut rules),
+            "rate-limit" => of.rate_limit(&mut rules),
             "postgres" => of.postgres(&mut rules),
             "retry" => of.retry(&mut rules),
             "health" => of.health(&mut rules),
@@ -42,6 +47,9 @@ pub fn default_rules(registry: &Registry) -> Vec<Rule> {
                 HALF_A_MINUTE,
                 "its store is away: each node counts alone",
             ));
+        }
+        if of.has("connected") {
+            rules.push(of.is_zero("connected", "is not connected"));
         }
         if matches!(layer.layer, "bulkhead" | "timeout") {
             let subject = of.figure("rejections").over(FIVE_MINUTES);
@@ -96,16 +104,47 @@ impl Of<'_> {
         );
     }
 
-    fn bulkhead(&self, rules: &mut Vec<Rule>) {
-        if let Some(capacity) = self.count("queue_capacity").filter(|capacity| *capacity > 0.0) {
+    /// Those that wait, of so many places.
+    fn queue(&self, name: &str, figure: &str, setting: &str, rules: &mut Vec<Rule>) {
+        let capacity = self.count(setting).filter(|capacity| *capacity > 0.0);
+        if let Some(capacity) = capacity.filter(|_| self.has(figure)) {
             let most = (capacity * 0.8).ceil();
-            let subject = self.figure("waiting");
             rules.push(
-                Rule::threshold(self.name("waiting"), subject, Comparison::AtLeast, most)
+                Rule::threshold(self.name(name), self.figure(figure), Comparison::AtLeast, most)
                     .for_at_least(HALF_A_MINUTE)
                     .summary(self.says(&format!("has {most} of {capacity} places to wait taken"))),
             );
         }
+    }
+
+    fn http(&self, rules: &mut Vec<Rule>) {
+        if self.has("calls_waiting") {
+            let says = "has calls that wait for a connection: none is left";
+            rules.push(self.above("calls_waiting", 0.0, HALF_A_MINUTE, says));
+        }
+        self.queue("max_waiting", "calls_waiting", "max_waiting", rules);
+    }
+
+    fn cache(&self, rules: &mut Vec<Rule>) {
+        let has_store = !matches!(self.layer.setting("store"), Some(SettingWord::Off));
+        if has_store && self.has("store_errors") {
+            rules.push(self.grows("store_errors", "has a store that fails"));
+        }
+    }
+
+    fn rate_limit(&self, rules: &mut Vec<Rule>) {
+        let limits = [("limit", "per"), ("limit_2", "per_2"), ("limit_3", "per_3"), ("limit_4", "per_4")];
+        let rates =
+            limits.into_iter().filter_map(|(limit, per)| Some(self.count(limit)? / self.layer.seconds(per)?));
+        let Some(rate) = rates.min_by(f64::total_cmp).filter(|rate| *rate > 0.0 && !self.has("keys")) else {
+            return;
+        };
+        let subject = self.figure("rejections").over(FIVE_MINUTES);
+        rules.push(
+            Rule::threshold(self.name("rejections"), subject, Comparison::Above, round(rate * 0.1))
+                .for_at_least(FIVE_MINUTES)
+                .summary(self.says("refuses a tenth as many calls as it lets through")),
+        );
     }
 
     fn postgres(&self, rules: &mut Vec<Rule>) {
@@ -157,13 +196,10 @@ impl Of<'_> {
 
     fn redis(&self, rules: &mut Vec<Rule>) {
         if self.has("connections") {
-            rules.push(
-                Rule::threshold(self.name("connections"), self.figure("connections"), Comparison::Below, 1.0)
-                    .for_at_least(HALF_A_MINUTE)
-                    .severity(Severity::Critical)
-                    .summary(self.says("has no connection")),
-            );
+            let rule = self.is_zero("connections", "has no connection");
+            rules.push(rule.severity(Severity::Critical));
         }
+        self.queue("commands_queued", "commands_queued", "max_queued", rules);
     }
 
     fn calls(&self, snapshot: &Snapshot, rules: &mut Vec<Rule>) {
@@ -181,7 +217,7 @@ impl Of<'_> {
         let says = "sees more than 5 % of its calls refused".to_owned();
         rules.push(over("rejected", CallsFigure::RejectedShare, 0.05, says));
         if let Some(limit) = snapshot.timeout_beside(self.layer) {
-            let near = (limit * 0.9 * 1e9).round() / 1e9;
+            let near = round(limit * 0.9);
             let says = format!("has a p99 over {near} s, where calls end after {limit} s");
             rules.push(over("p99", CallsFigure::P99, near, says));
         }
@@ -190,6 +226,12 @@ impl Of<'_> {
     fn above(&self, figure: &str, threshold: f64, hold: Duration, says: &str) -> Rule {
         Rule::threshold(self.name(figure), self.figure(figure), Comparison::Above, threshold)
             .for_at_least(hold)
+            .summary(self.says(says))
+    }
+
+    fn is_zero(&self, figure: &str, says: &str) -> Rule {
+        Rule::threshold(self.name(figure), self.figure(figure), Comparison::Below, 1.0)
+            .for_at_least(HALF_A_MINUTE)
             .summary(self.says(says))
     }
 
@@ -231,6 +273,11 @@ impl Of<'_> {
     }
 }
 
+/// 0.9 times 0.7 is 0.63 for people.
+fn round(figure: f64) -> f64 {
+    (figure * 1e9).round() / 1e9
+}
+
 impl LayerSnapshot {
     fn setting(&self, name: &str) -> Option<SettingWord> {
         self.settings.iter().find(|setting| setting.name == name).map(|setting| setting.value)
@@ -257,128 +304,4 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use buttress_core::{Metric, Observe, Origin, Setting, SettingValue, Value, WeakObserve};
-
-    use super::*;
-    use crate::alerts::rule::Condition;
-
-    /// A layer of that kind and name, with those figures and settings.
-    #[derive(Clone)]
-    struct Fake(Arc<Parts>);
-
-    struct Parts {
-        origin: Origin,
-        figures: Vec<Metric>,
-        settings: Vec<Setting>,
-    }
-
-    impl Observe for Fake {
-        fn origin(&self) -> Origin {
-            self.0.origin
-        }
-        fn observe(&self, visit: &mut dyn FnMut(Metric)) {
-            self.0.figures.iter().for_each(|figure| visit(*figure));
-        }
-        fn downgrade(&self) -> WeakObserve {
-            WeakObserve::of(&self.0, Self)
-        }
-        fn settings(&self, visit: &mut dyn FnMut(Setting)) {
-            self.0.settings.iter().for_each(|setting| visit(*setting));
-        }
-    }
-
-    fn fake(
-        layer: &'static str,
-        name: &str,
-        figures: &[(&'static str, Option<&'static str>)],
-        settings: &[(&'static str, SettingValue)],
-    ) -> Fake {
-        let figure = |(name, part): &(&'static str, Option<&'static str>)| {
-            let metric = Metric::new(name, Value::Gauge(0.0));
-            part.map_or(metric, |part| metric.with_label("part", part))
-        };
-        Fake(Arc::new(Parts {
-            origin: Origin::new(layer, name),
-            figures: figures.iter().map(figure).collect(),
-            settings: settings.iter().map(|(name, value)| Setting::new(name, *value)).collect(),
-        }))
-    }
-
-    fn rules(layers: &[Fake]) -> Vec<Rule> {
-        let registry = Registry::new();
-        layers.iter().for_each(|layer| registry.register(layer).unwrap());
-        let rules = default_rules(&registry);
-        assert!(rules.iter().all(|rule| rule.flaw().is_none()), "{rules:?}");
-        rules
-    }
-
-    #[test]
-    fn a_breaker_is_given_the_time_that_it_is_set_to() {
-        let open_for = SettingValue::Duration(Duration::from_secs(3));
-        let state = [("state", None)];
-        let told = fake("circuit-breaker", "defaults-told", &state, &[("open_for", open_for)]);
-        let silent = fake("circuit-breaker", "defaults-silent", &state, &[("open_for", SettingValue::Off)]);
-        let holds: Vec<Duration> = rules(&[told, silent]).iter().map(|rule| rule.hold).collect();
-        assert_eq!(holds, [Duration::from_secs(3), HALF_A_MINUTE]);
-    }
-
-    #[test]
-    fn a_queue_that_is_off_or_of_no_places_has_no_rule() {
-        let waiting = [("waiting", None)];
-        for (setting, expected) in [
-            (SettingValue::Off, None),
-            (SettingValue::Count(0), None),
-            (SettingValue::Word("many"), None),
-            (SettingValue::Count(1), Some(1.0)),
-            (SettingValue::Count(64), Some(52.0)),
-        ] {
-            let layer = fake("bulkhead", "defaults-queue", &waiting, &[("queue_capacity", setting)]);
-            let rules = rules(&[layer]);
-            let of_queue = rules.iter().find(|rule| rule.name().ends_with("waiting"));
-            let threshold = of_queue.map(|rule| match rule.condition {
-                Condition::Threshold { value, .. } => value,
-                _ => f64::NAN,
-            });
-            assert_eq!(threshold, expected, "{setting:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_layer_does_not_tell_has_no_rule_and_every_kind_that_tells_has_one() {
-        for layer in ["circuit-breaker", "postgres", "retry", "health", "balance", "redis", "unknown"] {
-            assert_eq!(rules(&[fake(layer, "defaults-empty", &[], &[])]).len(), 0, "{layer}");
-        }
-        for (layer, figure) in [
-            ("circuit-breaker", "breakers"),
-            ("postgres", "wait_timeouts"),
-            ("retry", "budget_exhausted"),
-            ("health", "ready"),
-            ("balance", "ejected"),
-            ("redis", "connections"),
-            ("rate-limit", "store_is_away"),
-            ("cache", "store_is_away"),
-        ] {
-            let rules = rules(&[fake(layer, "defaults-one", &[(figure, None)], &[])]);
-            assert_eq!(rules.len(), 1, "{layer}");
-        }
-        let pool = [("connections_max", None), ("waiting", None)];
-        assert_eq!(rules(&[fake("postgres", "defaults-pool", &pool, &[])]).len(), 1);
-    }
-
-    #[test]
-    fn rules_of_layers_with_names_that_run_together_or_are_long_are_told_apart() {
-        let long = "n".repeat(5000);
-        let layers = [
-            fake("health", "d", &[("up", Some("up x"))], &[]),
-            fake("health", "d up", &[("up", Some("x"))], &[]),
-            fake("retry", &format!("{long}1"), &[("budget_exhausted", None)], &[]),
-            fake("retry", &format!("{long}2"), &[("budget_exhausted", None)], &[]),
-        ];
-        let rules = rules(&layers);
-        let names: HashSet<&str> = rules.iter().map(Rule::name).collect();
-        assert_eq!((rules.len(), names.len()), (4, 4), "{names:?}");
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ use crate::{Registry, Rule};
 /// together, everything else of each process. Quantiles are read from a histogram's buckets, so they are less exact. And a
 /// window has to hold several scrapes: short ones are for tests.
 ///
+/// Quantiles and slow calls are read from the histograms of the page alone: by OTLP latencies arrive as exponential ones.
+///
 /// The figures of calls are those of telemetry layers that are [registered](Registry::register) as layers, too.
 #[must_use]
 pub fn prometheus_rules(registry: &Registry, rules: &[Rule]) -> String {
