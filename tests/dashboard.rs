@@ -69,9 +69,9 @@ async fn an_upstream_that_dies_and_comes_back_is_seen() {
         .body(axum::body::Body::from(ada));
     assert_eq!(app.router().oneshot(new.unwrap()).await.unwrap().status(), 201);
 
-    let alerts = open_breakers(app.registry());
+    let alerts = open_breakers(app.system().registry());
     let every = Duration::from_millis(250);
-    let serving = serve(Dashboard::builder(app.registry()).every(every).alerts(&alerts)).await;
+    let serving = serve(Dashboard::builder(app.system().registry()).every(every).alerts(&alerts)).await;
     let load: Vec<_> = (0..4)
         .map(|_| {
             let router = app.router();
@@ -89,22 +89,22 @@ async fn an_upstream_that_dies_and_comes_back_is_seen() {
     browser.open(serving.address()).await;
     let stacks =
         browser.ask("return [...document.querySelectorAll('.stack h2')].map(it => it.textContent)").await;
-    assert_eq!(stacks, json!(["users-db reads", "users-db writes", "users-cache", "profiles"]));
+    assert_eq!(stacks, json!(["http.profiles", "database", "redis", "On their own"]));
     let order = browser
-        .ask("return [...document.querySelectorAll('.stack:last-child .card')].map(it => it.dataset.layer)")
+        .ask("return [...document.querySelectorAll('.stack:first-child .card')].map(it => it.dataset.layer)")
         .await;
     assert_eq!(
         order,
         json!(["telemetry", "timeout", "retry", "circuit-breaker", "timeout", "http"]),
         "from outside in"
     );
-    browser.until(&state_is("circuit-breaker", "profiles", "Closed")).await;
+    browser.until(&state_is("circuit-breaker", "http.profiles", "Closed")).await;
     browser.until("return document.getElementById('alerts').children.length === 0").await;
-    let seen = card("telemetry", "profiles");
+    let seen = card("telemetry", "http.profiles");
     browser
         .until(&format!("return /p99\\s+[\\d.]+ ms/.test(document.querySelector(\"{seen}\")?.innerText)"))
         .await;
-    let breaker = card("circuit-breaker", "profiles");
+    let breaker = card("circuit-breaker", "http.profiles");
     browser
         .until(&format!(
             "return document.querySelector(\"{breaker} .chart path\")?.getAttribute('d').length > 60"
@@ -115,20 +115,20 @@ async fn an_upstream_that_dies_and_comes_back_is_seen() {
 
     proxy.set(Fault::Refuse);
     proxy.cut();
-    browser.until(&state_is("circuit-breaker", "profiles", "Open")).await;
+    browser.until(&state_is("circuit-breaker", "http.profiles", "Open")).await;
     let edge = format!(
         "return getComputedStyle(document.querySelector(\"{breaker}\")).borderTopColor === 'rgb(189, 43, 51)'"
     );
     browser.until(&edge).await;
     browser
-        .until("return document.getElementById('alerts').innerText.includes('BreakerOpen · profiles')")
+        .until("return document.getElementById('alerts').innerText.includes('BreakerOpen · http.profiles')")
         .await;
     browser.until("return document.title.startsWith('1 firing · 1 open')").await;
     let refused = format!(
         "return !!document.querySelector(\"{breaker} .reasons .active\")?.innerText.includes('circuit open')"
     );
     browser.until(&refused).await;
-    let other = browser.text(&format!("{} .pill", card("circuit-breaker", "users-cache"))).await;
+    let other = browser.text(&format!("{} .pill", card("circuit-breaker", "redis"))).await;
     assert_eq!(other, "Closed", "the others are well");
     sleep(Duration::from_secs(2)).await;
     browser.picture("light-outage").await;
@@ -159,7 +159,7 @@ async fn an_upstream_that_dies_and_comes_back_is_seen() {
     }
 
     proxy.set(Fault::Pass);
-    browser.until(&state_is("circuit-breaker", "profiles", "Closed")).await;
+    browser.until(&state_is("circuit-breaker", "http.profiles", "Closed")).await;
     browser.until("return document.getElementById('alerts').children.length === 0").await;
     browser.until("return document.title.startsWith('Buttress')").await;
     sleep(Duration::from_secs(1)).await;
@@ -169,13 +169,13 @@ async fn an_upstream_that_dies_and_comes_back_is_seen() {
     proxy.set(Fault::Latency(Duration::from_millis(600)));
     browser.until("return document.querySelectorAll('.slow > li').length > 0").await;
     let slow = browser.text(".slow > li").await;
-    assert!(slow.contains("profiles · GET /profiles/{id}"), "{slow}");
+    assert!(slow.contains("http.profiles · GET /profiles/{id}"), "{slow}");
     browser.ask("document.getElementById('slow-section').scrollIntoView()").await;
     browser.picture("light-slow").await;
     load.iter().for_each(|caller| caller.abort());
     browser.close().await;
     drop(serving);
-    app.close().await;
+    app.close(Duration::from_secs(5)).await;
 }
 
 /// Names come from configuration, but who knows from whom that comes.

@@ -3,16 +3,18 @@
 #[path = "../examples/gateway/app/mod.rs"]
 mod app;
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use axum::{Router, body::Body};
 use buttress_http::HttpClient;
-use buttress_testkit::{RedisServer, Reply, TestDatabase, Upstream};
+use buttress_testkit::{
+    Fault, FaultProxy, PostgresServer, RedisServer, Reply, TestDatabase, Upstream, example,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Empty};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{process::Command, time::Instant};
 use tower::ServiceExt;
 
 use self::app::{App, Settings};
@@ -43,6 +45,7 @@ async fn users_profiles_and_health_on_real_servers() {
         (TestDatabase::new().await, RedisServer::start().await, Upstream::start().await);
     upstream.on("/profiles/1", Reply::ok(r#"{"bio":"wrote the first program"}"#));
     let app = App::start(Settings {
+        config: None,
         database_url: Some(database.url()),
         redis_url: Some(redis.url()),
         upstream_url: Some(upstream.url()),
@@ -64,7 +67,10 @@ async fn users_profiles_and_health_on_real_servers() {
         (status, profile),
         (200, json!({ "user": user, "profile": { "bio": "wrote the first program" } }))
     );
-    assert_eq!(get(&router, "/healthz").await.2["status"], "ok");
+    app.system().health().wait_ready(Duration::from_secs(5)).await.unwrap();
+    for path in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!(get(&router, path).await.0, 200, "{path}");
+    }
 
     // Whatever is wrong with a request is said as a problem, and nothing is written.
     let wrong = [
@@ -85,20 +91,67 @@ async fn users_profiles_and_health_on_real_servers() {
     assert_eq!(get(&router, "/users/2").await.0, 404);
     assert_eq!(get(&router, "/users/ada").await.0, 400);
 
-    let seen: Value = serde_json::from_str(&page(app.dashboard().unwrap(), "/snapshot.json").await).unwrap();
+    let seen: Value =
+        serde_json::from_str(&page(app.system().dashboard().unwrap(), "/snapshot.json").await).unwrap();
     let stacks: Vec<_> = seen["now"]["stacks"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
-    assert_eq!(stacks, ["users-db reads", "users-db writes", "users-cache", "profiles"]);
-    assert!(page(app.dashboard().unwrap(), "/").await.starts_with("<!doctype html>"));
+    assert_eq!(stacks, ["http.profiles", "database", "redis"]);
+    assert!(page(app.system().dashboard().unwrap(), "/").await.starts_with("<!doctype html>"));
 
     redis.kill().await;
     assert_eq!(get(&router, "/users/1").await.0, 200, "with Redis gone the database answers");
-    app.close().await;
+    let report = app.close(Duration::from_secs(5)).await;
+    assert!(report.is_clean(), "{report}");
+}
+
+/// A cache that does not answer costs one caller its patience now and then, not each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_in_a_black_hole_costs_next_to_nothing() {
+    let (database, redis) = (TestDatabase::new().await, RedisServer::start().await);
+    let proxy = FaultProxy::start(redis.addr()).await;
+    let app = App::start(Settings {
+        database_url: Some(database.url()),
+        redis_url: Some(format!("redis://{}", proxy.addr())),
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let router = app.router();
+    let ada = r#"{"name":"Ada","email":"ada@example.com"}"#;
+    assert_eq!(ask(&router, Method::POST, "/users", ada).await.0, 201);
+    proxy.set(Fault::BlackHole);
+    let mut times = Vec::new();
+    for id in 1000..1050 {
+        let began = Instant::now();
+        assert_eq!(get(&router, &format!("/users/{id}")).await.0, 404);
+        times.push(began.elapsed());
+    }
+    times.sort();
+    assert!(times[25] < Duration::from_millis(25), "{times:?}");
+    app.close(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_went_away_is_503_and_when_to_come_back() {
+    let database = PostgresServer::start().await;
+    let settings = Settings { database_url: Some(database.url()), ..Settings::default() };
+    let router = App::start(settings).await.unwrap().router();
+    assert_eq!(get(&router, "/users/1").await.0, 404);
+    database.kill().await;
+    // Its attempts are fewer failures than the breaker opens after.
+    let (status, headers, problem) = get(&router, "/users/1").await;
+    assert_eq!(
+        (status, problem["detail"].as_str()),
+        (503, None),
+        "it is the database's own failure: {problem}"
+    );
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!(headers["retry-after"], "1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_database_it_says_what_to_set() {
     let app = App::start(Settings::default()).await.unwrap();
-    assert_eq!(app.dashboard(), None, "nobody asked for one");
+    assert_eq!(app.system().dashboard(), None, "nobody asked for one");
     assert_eq!(
         app.description(),
         "no database (set DATABASE_URL), memory in place of Redis and a built-in upstream"
@@ -109,7 +162,9 @@ async fn without_a_database_it_says_what_to_set() {
         assert_eq!((status, &headers["content-type"]), (503, &"application/problem+json".parse().unwrap()));
         assert!(problem["detail"].as_str().unwrap().contains("set DATABASE_URL"), "{problem}");
     }
-    assert_eq!(get(&router, "/healthz").await.2["status"], "degraded");
+    for (path, status) in [("/livez", 200), ("/readyz", 503), ("/healthz", 503)] {
+        assert_eq!(get(&router, path).await.0, status, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,14 +175,15 @@ async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
         (
             "DATABASE_URL",
             format!("postgres://root:{secret}@127.0.0.1:1/x"),
-            "DATABASE_URL: postgres `users-db`",
+            "DATABASE_URL: postgres `database`",
         ),
         ("REDIS_URL", format!("http://root:{secret}@localhost"), "REDIS_URL: "),
         ("UPSTREAM_URL", "nowhere".to_owned(), "UPSTREAM_URL: "),
         ("GATEWAY_DASHBOARD", "9900".to_owned(), "GATEWAY_DASHBOARD: "),
+        ("GATEWAY_DEADLINE", "soon".to_owned(), "GATEWAY_DEADLINE: "),
+        ("GATEWAY_CONFIG", "/nowhere.toml".to_owned(), "/nowhere.toml: there is no such file"),
     ] {
-        let output = Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--example", "gateway"])
+        let output = Command::new(example("gateway"))
             .env("GATEWAY_ADDR", "127.0.0.1:0")
             .env("RUST_LOG", "off")
             .env(name, &value)

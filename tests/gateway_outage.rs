@@ -109,7 +109,7 @@ async fn outage(fault: Fault) -> Outage {
         caller.await.unwrap();
     }
     server.abort();
-    app.close().await;
+    app.close(Duration::from_secs(5)).await;
     let mut answers = answers.lock().unwrap().clone();
     answers.sort_by_key(|answer| answer.at);
     Outage { answers, from, until }

@@ -9,17 +9,22 @@
 //! starts throw-away servers where Postgres and Redis are installed, else it does with memory in place of Redis, answers
 //! 503 where it would need the database, and is its own upstream. `GATEWAY_ADDR` is where it listens (127.0.0.1:3000),
 //! `GATEWAY_DASHBOARD` where a live page of its layers is (127.0.0.1:9900, say; without it there is none).
-//! Ctrl-C lets the requests on their way finish, then ends it.
+//! `GATEWAY_CONFIG` is the path of a file as `buttress.example.toml`, in place of the configuration in `app/settings.rs`; a
+//! SIGHUP reads it anew.
+//!
+//! Ctrl-C or SIGTERM lets the requests on their way finish, then ends it: after `GATEWAY_DEADLINE` (10s) in any case.
 
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 mod app;
+mod serve;
 
-use std::{env, io, process::ExitCode};
+use std::{env, io, process::ExitCode, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -40,8 +45,12 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     // From the beginning, so that there is no moment in which Ctrl-C would leave something behind.
-    let stopped = stopped().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let mut signals = Signals::listen().map_err(|error| format!("signals cannot be handled: {error}"))?;
     let address = variable("GATEWAY_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".into());
+    let deadline = variable("GATEWAY_DEADLINE")?.map_or(Ok(Duration::from_secs(10)), |deadline| {
+        let deadline = humantime::parse_duration(&deadline);
+        deadline.map_err(|error| format!("GATEWAY_DEADLINE: {error}, it must be like 10s"))
+    })?;
     let dashboard = variable("GATEWAY_DASHBOARD")?
         .map(|address| {
             address
@@ -50,6 +59,7 @@ async fn run() -> Result<(), String> {
         })
         .transpose()?;
     let app = App::start(Settings {
+        config: variable("GATEWAY_CONFIG")?.map(Into::into),
         database_url: variable("DATABASE_URL")?,
         redis_url: variable("REDIS_URL")?,
         upstream_url: variable("UPSTREAM_URL")?,
@@ -67,15 +77,13 @@ async fn run() -> Result<(), String> {
     );
     println!("  curl -i {url}/users/1/profile");
     println!("  curl -i {url}/healthz");
-    if let Some(address) = app.dashboard() {
+    if let Some(address) = app.system().dashboard() {
         println!("  the live page: http://{address}/");
     }
-    axum::serve(listener, app.router())
-        .with_graceful_shutdown(stopped)
+    let end = serve::serve(listener, app.router(), signals.obey(&app), deadline)
         .await
         .map_err(|error| format!("the server failed: {error}"))?;
-    app.close().await;
-    println!("Shut down.");
+    println!("Gateway: {}.", app.close(end.saturating_duration_since(Instant::now())).await);
     Ok(())
 }
 
@@ -88,14 +96,35 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Ctrl-C, or what a service manager sends.
-fn stopped() -> io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+/// What a terminal or a service manager sends.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until one says to stop. Nobody should send new requests from there on.
+    async fn obey(&mut self, app: &App) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => break,
+                _ = self.terminate.recv() => break,
+                _ = self.hang_up.recv() => match app.reload() {
+                    Ok(()) => println!("Reloaded."),
+                    Err(error) => println!("Not reloaded: {error}"),
+                },
+            }
         }
+        app.system().health().begin_shutdown();
         println!("Stopping: requests on their way are finished first.");
-    })
+    }
 }

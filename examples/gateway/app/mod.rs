@@ -1,56 +1,36 @@
 //! The application: what it is made of, and how it starts and ends.
 
-mod backends;
-mod cache;
 mod problem;
 mod routes;
+mod servers;
 mod settings;
-mod stacks;
 mod stand_in;
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
-use buttress_circuit_breaker::Breaker;
-use buttress_http::HttpClient;
-use buttress_telemetry::{Alerts, Dashboard, Registry, Serving, default_rules};
-use buttress_testkit::{PostgresServer, RedisServer};
+use buttress::{Config, ConfigError, ShutdownReport, System, postgres::Query};
 
 pub(crate) use self::settings::Settings;
-use self::{
-    backends::Backends,
-    cache::Cache,
-    stacks::{Reads, Upstream, Writes},
-    stand_in::StandIn,
-};
+use self::{servers::Servers, stand_in::StandIn};
 
 /// A running application, without its listener.
 pub(crate) struct App {
-    state: State,
+    system: System,
     description: String,
-    redis: Option<buttress_redis::Redis>,
-    registry: Registry,
-    dashboard: Option<Serving>,
-    /// Gone with the application. The order is that of dropping.
-    _servers: (Option<PostgresServer>, Option<RedisServer>, Option<StandIn>),
+    settings: Settings,
+    servers: Servers,
 }
 
-/// What the routes use.
-#[derive(Clone)]
-pub(crate) struct State {
-    /// None where no database is configured.
-    database: Option<Database>,
-    cache: Cache,
-    upstream: Upstream,
-    upstream_url: String,
-    breakers: Vec<Breaker>,
-}
+const SCHEMA: &str = "create table if not exists users (
+    id bigint generated always as identity primary key,
+    name text not null,
+    email text not null unique
+)";
 
-#[derive(Clone)]
-struct Database {
-    reads: Reads,
-    writes: Writes,
-}
+/// What is said where a database would be needed.
+const NO_DATABASE: &str =
+    "there is no database: set DATABASE_URL, or run `cargo xtask setup` to install a throw-away one";
 
 impl App {
     /// Connects to every backend.
@@ -58,44 +38,20 @@ impl App {
     /// # Errors
     /// One line that says what is wrong with the configuration.
     pub(crate) async fn start(settings: Settings) -> Result<Self, String> {
-        let address = settings.dashboard;
-        let backends = Backends::start(settings).await?;
-        let registry = Registry::new();
-        let mut breakers = Vec::new();
-        let database = match backends.postgres {
-            Some(postgres) => {
-                let (reads, writes, breaker) =
-                    stacks::database(postgres, &registry).map_err(|error| error.to_string())?;
-                breakers.push(breaker);
-                Some(Database { reads, writes })
-            }
-            None => None,
-        };
-        let cache = match &backends.redis {
-            Some(redis) => {
-                let (stack, breaker) =
-                    stacks::redis(redis.clone(), &registry).map_err(|error| error.to_string())?;
-                breakers.push(breaker);
-                Cache::Redis(stack)
-            }
-            None => Cache::memory(),
-        };
-        let client = HttpClient::builder().name("profiles").build().map_err(|error| error.to_string())?;
-        let (upstream, breaker) = stacks::upstream(client, &registry).map_err(|error| error.to_string())?;
-        breakers.push(breaker);
-        let dashboard = match address {
-            Some(address) => Some(serve(&registry, address).await?),
-            None => None,
-        };
-        let state = State { database, cache, upstream, upstream_url: backends.upstream_url, breakers };
-        Ok(Self {
-            state,
-            description: backends.description,
-            redis: backends.redis,
-            registry,
-            dashboard,
-            _servers: backends.servers,
-        })
+        let known = settings.config().map_err(|error| settings.told(&error.into()))?;
+        let servers = Servers::start(&known, settings.throw_away).await?;
+        let config = whole(known, &servers);
+        let description = servers.describe(&config);
+        let has_database = config.database.is_some();
+        let system = System::start(config).await.map_err(|error| settings.told(&error))?;
+        if has_database {
+            let made = system.execute(Query::new(SCHEMA)).await;
+            made.map_err(|error| format!("the table of the users: {error}"))?;
+        } else {
+            // It can be asked, and is no good.
+            system.health().begin_maintenance(NO_DATABASE);
+        }
+        Ok(Self { system, description, settings, servers })
     }
 
     /// What it runs on, in a few words.
@@ -105,33 +61,34 @@ impl App {
 
     /// Its routes.
     pub(crate) fn router(&self) -> Router {
-        routes::router(self.state.clone())
+        routes::router(&self.system)
     }
 
-    /// Where the live page is, if there is one.
-    pub(crate) fn dashboard(&self) -> Option<SocketAddr> {
-        self.dashboard.as_ref().map(Serving::address)
+    /// What it calls with.
+    pub(crate) fn system(&self) -> &System {
+        &self.system
     }
 
-    /// Where its layers can be seen.
-    #[allow(dead_code, reason = "a test that includes this module looks at them in its own way")]
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.registry
+    /// Works by what the file says now.
+    ///
+    /// # Errors
+    /// One line; then nothing was changed.
+    #[allow(dead_code, reason = "a test that includes this module reloads the program itself")]
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        let new = self.settings.config().map_err(|error: ConfigError| error.to_string())?;
+        self.system.reload(whole(new, &self.servers)).map_err(|error| error.to_string())
     }
 
-    /// Lets what is on its way finish and closes the connections.
-    pub(crate) async fn close(self) {
-        if let Some(redis) = self.redis {
-            redis.close().await;
-        }
+    /// Lets the calls on their way end, and closes the connections.
+    pub(crate) async fn close(self, deadline: Duration) -> ShutdownReport {
+        self.system.shutdown(deadline).await
     }
 }
 
-/// Read-only, and for this machine alone if the address is a loopback one.
-async fn serve(registry: &Registry, address: SocketAddr) -> Result<Serving, String> {
-    let alerts = Alerts::builder(registry).rules(default_rules(registry)).build();
-    let alerts = alerts.map_err(|error| error.to_string())?;
-    let dashboard = Dashboard::builder(registry).alerts(&alerts).address(address).build();
-    let dashboard = dashboard.map_err(|error| error.to_string())?;
-    dashboard.serve().await.map_err(|error| format!("GATEWAY_DASHBOARD: {error}"))
+/// With what stands in for missing tables. The cache is shared where there is a Redis to do it.
+fn whole(mut config: Config, servers: &Servers) -> Config {
+    servers.complete(&mut config);
+    let is_shared = config.redis.is_some();
+    config.cache.get_or_insert_default().shared |= is_shared;
+    config
 }
