@@ -2,6 +2,7 @@
 
 mod http;
 mod postgres;
+mod system;
 
 use std::{
     any::Any,
@@ -214,7 +215,8 @@ fn measured(args: &Args, place: Place) -> Result<Vec<Line>, String> {
     let runtime = runtime.enable_all().build().map_err(text)?;
     let rounds = if args.quick { 5 } else { 21 };
     let (mut rows, _server): (Vec<ServerRow>, Box<dyn Any>) = if place == Place::ClientsCore {
-        let (rows, server) = runtime.block_on(http::rows());
+        let (mut rows, server) = runtime.block_on(http::rows());
+        rows.extend(runtime.block_on(system::http_rows(&server)));
         stay_on_core(0)?;
         (rows, Box::new(server))
     } else {

@@ -40,14 +40,14 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Nginx) {
     let hyper = {
         let client = hyper_client();
         let uri = uri.clone();
-        row("hyper-util 64", move || {
+        row("http", "hyper-util 64", move || {
             let (client, request) = (client.clone(), request(&uri));
             async move { body(client.request(request).await.expect("nginx is up")).await }
         })
     };
     let thin = {
         let client = HttpClient::builder().build::<Full<Bytes>>().expect("it is valid");
-        row("buttress thin 64", move || {
+        row("http", "buttress thin 64", move || {
             let (mut client, request) = (client.clone(), request(&uri));
             async move {
                 let ready = client.ready().await.expect("it is always ready");
@@ -58,7 +58,7 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Nginx) {
     let reqwest = {
         let client = reqwest::Client::new();
         let url: reqwest::Url = url.parse().expect("it is valid");
-        row("reqwest 64", move || {
+        row("http", "reqwest 64", move || {
             let (client, url) = (client.clone(), url.clone());
             async move { client.get(url).send().await.expect("nginx is up").bytes().await.expect("it is short") }
         })
@@ -68,7 +68,7 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Nginx) {
         let retry = RetryTransientMiddleware::new_with_policy(policy);
         let client = reqwest_middleware::ClientBuilder::new(reqwest::Client::new()).with(retry).build();
         let url: reqwest::Url = url.parse().expect("it is valid");
-        row("reqwest-middleware retry 64", move || {
+        row("http", "reqwest-middleware retry 64", move || {
             let (client, url) = (client.clone(), url.clone());
             async move { client.get(url).send().await.expect("nginx is up").bytes().await.expect("it is short") }
         })
@@ -77,7 +77,7 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Nginx) {
         let layers = stack(HttpClient::builder().build::<Body>().expect("it is valid"));
         let stack = TimeoutLayer::new(Duration::from_secs(30)).named("total").layer(layers);
         let uri: Uri = url.parse().expect("it is valid");
-        row("buttress layers 64", move || {
+        row("http", "buttress layers 64", move || {
             let mut stack = stack.clone();
             let request = Request::get(uri.clone()).body(Body::empty()).expect("it is valid");
             async move {
@@ -89,7 +89,7 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Nginx) {
     let api = {
         let stack = stack(HttpClient::builder().build::<Body>().expect("it is valid"));
         let client = ApiClient::builder("bench").base_url(nginx.url()).build(stack).expect("it is valid");
-        row("buttress client 64", move || {
+        row("http", "buttress client 64", move || {
             let client = client.clone();
             async move {
                 let answer = client.get("/small").send().await.expect("nginx is up");
@@ -151,13 +151,17 @@ where
 }
 
 /// Calls of 64 callers, each of which takes the time of each of its calls.
-fn row<F>(name: &'static str, call: impl Fn() -> F + Clone + Send + 'static) -> ServerRow
+pub(super) fn row<F>(
+    group: &'static str,
+    name: &'static str,
+    call: impl Fn() -> F + Clone + Send + 'static,
+) -> ServerRow
 where
     F: Future<Output = Bytes> + Send + 'static,
 {
     let latencies = Latencies::default();
     let all = Arc::clone(&latencies);
-    ServerRow::new("http", name, move |items| {
+    ServerRow::new(group, name, move |items| {
         let (call, all) = (call.clone(), Arc::clone(&all));
         async move {
             let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();

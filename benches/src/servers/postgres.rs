@@ -20,7 +20,7 @@ use futures_util::{StreamExt, pin_mut, stream};
 use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, Service, ServiceExt};
 
-use super::{ServerRow, callers};
+use super::{ServerRow, callers, system};
 
 const CALLERS: u64 = 64;
 /// Rows that can be looked up.
@@ -102,6 +102,7 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Arc<PostgresServer>) {
     let server = Arc::new(server);
 
     let mut rows = query_rows(&server, &db).await;
+    rows.extend(system::query_rows(&url).await);
     let emptied = || {
         let setup = Arc::clone(&setup);
         move || {
@@ -116,6 +117,11 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Arc<PostgresServer>) {
 }
 
 const FIND: &str = "select id, name, number from stored where id = $1";
+
+/// One row, by its key.
+pub(super) fn find() -> Query {
+    Query::new("select id, name, number from stored where id = :id").bind("id", key())
+}
 
 async fn query_rows(server: &PostgresServer, db: &Postgres) -> Vec<ServerRow> {
     let (client, db) = (connect(server).await, db.clone());
@@ -135,9 +141,7 @@ async fn query_rows(server: &PostgresServer, db: &Postgres) -> Vec<ServerRow> {
         callers(1, items, move || {
             let db = db.clone();
             async move {
-                let query =
-                    Query::new("select id, name, number from stored where id = :id").bind("id", key());
-                assert_eq!(db.query(query).await.expect("the server is up").len(), 1);
+                assert_eq!(db.query(find()).await.expect("the server is up").len(), 1);
             }
         })
     };
