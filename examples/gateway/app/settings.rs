@@ -108,10 +108,9 @@ fn retry() -> config::Retry {
     retry
 }
 
-/// Comes back soon: a gateway would rather ask twice a second than stay away for long. A short window is a short ramp, too.
+/// Comes back soon: a gateway would rather ask twice a second than stay away for long.
 fn breaker() -> config::CircuitBreaker {
     let mut breaker = config::CircuitBreaker::default();
-    breaker.open_for = Duration::from_millis(500);
-    (breaker.failure_rate, breaker.window) = (Some(0.5), Duration::from_millis(500));
+    (breaker.open_for, breaker.ramp) = (Duration::from_millis(500), Duration::from_millis(500));
     breaker
 }

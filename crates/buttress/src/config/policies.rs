@@ -115,6 +115,10 @@ pub struct CircuitBreaker {
     #[serde(with = "duration")]
     #[cfg_attr(feature = "schema", schemars(with = "duration::Written"))]
     pub window: Duration,
+    /// For how long it lets a growing share of the calls through once it has closed; with zero all of them at once.
+    #[serde(with = "duration")]
+    #[cfg_attr(feature = "schema", schemars(with = "duration::Written"))]
+    pub ramp: Duration,
 }
 
 impl Default for CircuitBreaker {
@@ -125,6 +129,7 @@ impl Default for CircuitBreaker {
             open_for: Duration::from_secs(60),
             failure_rate: None,
             window: Duration::from_secs(60),
+            ramp: Duration::from_secs(5),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress_bulkhead::{InvalidQueue, Limit as CallLimit, Queue};
-use buttress_circuit_breaker::{InvalidTrip, Settings, Trip, Window};
+use buttress_circuit_breaker::{InvalidTrip, Ramp, Settings, Trip, Window};
 use buttress_core::Backoff;
 use buttress_rate_limit::{InvalidRate, Limit, Rate};
 
@@ -83,7 +83,12 @@ impl CircuitBreaker {
             ),
         })?;
         let open_for = Backoff::constant(open_for).with_jitter(buttress_core::Jitter::Equal);
-        Ok(Settings::default().trip(trip).open_for(open_for))
+        let ramp = match self.ramp {
+            Duration::ZERO => Ramp::NONE,
+            length => Ramp::over(length)
+                .map_err(|_| Wrong::duration("ramp", length, "write at most \"1day\", or \"0s\" for none"))?,
+        };
+        Ok(Settings::default().trip(trip).open_for(open_for).ramp(ramp))
     }
 }
 

@@ -302,6 +302,11 @@ circuit_breaker = { open_for = "0s" }"#,
 circuit_breaker = { window = "2days" }"#,
         r#"http.stock.circuit_breaker.window = "2days": write "1ms" to "1day""#,
     ),
+    (
+        r#"API
+circuit_breaker = { ramp = "2days" }"#,
+        r#"http.stock.circuit_breaker.ramp = "2days": write at most "1day", or "0s" for none"#,
+    ),
     ("API\nbulkhead = { limit = 0 }", "http.stock.bulkhead.limit = 0: write a number from 1 to 1000000"),
     (
         "API\nbulkhead = { limit = 1, queue = 2000000 }",
