@@ -10,6 +10,8 @@ mod jobs;
 mod process;
 #[path = "../examples/worker/queue.rs"]
 mod queue;
+#[path = "worker/surroundings.rs"]
+mod surroundings;
 
 use std::{process::Stdio, time::Duration};
 

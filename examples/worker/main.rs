@@ -29,8 +29,6 @@
 //! An attempt counts when it is taken, however it ends: the last one that fails, or has no end, makes the job dead, and
 //! `last_error` says why. Only a lease that is given back is not counted.
 
-#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
-
 mod carry_out;
 mod counts;
 mod job;
@@ -39,7 +37,14 @@ mod queue;
 mod run;
 mod settings;
 
-use std::{error::Error, io, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+    pin::pin,
+    process::ExitCode,
+    time::Duration,
+};
 
 use buttress_circuit_breaker::{CircuitBreakerLayer, Trip};
 use buttress_core::Backoff;
@@ -57,7 +62,9 @@ const SHOWN: [&str; 3] = ["buttress_worker_", "buttress_bulkhead_", "buttress_ci
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,worker=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // That nobody reads them would be told there, too, and panic.
+    log.log_internal_errors(false).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -69,7 +76,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     // From the beginning, so that there is no moment in which Ctrl-C would leave something behind.
-    let stopped = stopped().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let mut stopped = pin!(stopped().map_err(|error| format!("signals cannot be handled: {error}"))?);
     let mut settings = Settings::from_env()?;
     let server = match settings.database_url {
         Some(_) => None,
@@ -95,28 +102,33 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         .build()
         .breaker();
     let queue = Queue { database: database.clone(), breaker, lease: settings.lease };
-    queue.create().await.map_err(|error| format!("DATABASE_URL: {error}"))?;
-    jobs::create(&database).await.map_err(|error| format!("DATABASE_URL: {error}"))?;
-    let listener = Listener::connect(&config, [queue::CHANNEL])
-        .await
-        .map_err(|error| format!("DATABASE_URL: {error}"))?;
+    let prepared = async {
+        queue.create().await?;
+        jobs::create(&database).await?;
+        Listener::connect(&config, [queue::CHANNEL]).await
+    };
+    let listener = tokio::select! {
+        // There is nothing yet that would have to come to its end.
+        () = &mut stopped => return Ok(()),
+        listener = prepared => listener.map_err(|error| format!("DATABASE_URL: {error}"))?,
+    };
 
-    println!("{} works, {} jobs at once. Ctrl-C ends it.", settings.name, settings.concurrency);
+    say(format_args!("{} works, {} jobs at once. Ctrl-C ends it.", settings.name, settings.concurrency));
     if server.is_some() {
         let new = queue.enqueue(&jobs::demonstration()).await?;
-        println!("A throw-away Postgres at {url}, with {new} jobs to begin with.");
+        say(format_args!("A throw-away Postgres at {url}, with {new} jobs to begin with."));
     }
     let mut worker = Worker::new(queue, settings, jobs::KINDS, jobs::perform)?;
     let registry = Registry::new();
     worker.register(&registry)?;
     worker.run(listener, stopped).await;
 
-    println!("Stopped. Attempts: {}.", worker.counts());
+    say(format_args!("Stopped. Attempts: {}.", worker.counts()));
     if server.is_some() {
-        println!("Of the page for Prometheus:");
+        say("Of the page for Prometheus:");
         let page = registry.prometheus();
         let shown = |line: &&str| SHOWN.iter().any(|name| line.starts_with(name));
-        page.lines().filter(shown).for_each(|line| println!("  {line}"));
+        page.lines().filter(shown).for_each(|line| say(format_args!("  {line}")));
         tell(&database).await?;
     }
     if tokio::time::timeout(Duration::from_secs(2), database.close()).await.is_err() {
@@ -125,18 +137,23 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
+/// For whoever still reads it. Where Ctrl-C ends a whole pipeline nobody does, and `println!` would panic.
+fn say(words: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{words}");
+}
+
 /// What the queue and the ledger hold.
 async fn tell(database: &Postgres) -> Result<(), buttress_postgres::Error> {
-    println!("The queue:");
+    say("The queue:");
     let jobs = "select id, kind, state, attempts, coalesce(last_error, '') from worker_jobs order by id";
     for row in &database.query(Query::new(jobs)).await? {
         let (id, kind, state, attempts, why): (i64, String, String, i32, String) = row.read()?;
-        println!("  {id:>3}  {kind:<8} {state:<8} attempts {attempts}  {why}");
+        say(format_args!("  {id:>3}  {kind:<8} {state:<8} attempts {attempts}  {why}"));
     }
-    println!("The ledger:");
+    say("The ledger:");
     for row in &database.query(Query::new("select job, key, note from worker_ledger order by at")).await? {
         let (job, key, note): (i64, String, String) = row.read()?;
-        println!("  {job:>3}  {key:<18} {note}");
+        say(format_args!("  {job:>3}  {key:<18} {note}"));
     }
     Ok(())
 }
@@ -149,6 +166,6 @@ fn stopped() -> io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        println!("Stopping: nothing new is taken, and running jobs may end.");
+        say("Stopping: nothing new is taken, and running jobs may end.");
     })
 }

@@ -1,0 +1,58 @@
+//! What is around a worker and not well: a pipeline that is gone, a start that hangs, a lease of months.
+
+use std::process::Stdio;
+
+use buttress_postgres::{Error, Query};
+use buttress_testkit::{TestDatabase, example};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{process::Command, time::timeout};
+
+use crate::{
+    SECOND, book,
+    process::{Process, one, queue, until},
+};
+
+/// Ctrl-C reaches all of `worker 2>&1 | tee log`, and whoever reads is gone first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_42_a_worker_whose_words_nobody_reads_gives_its_leases_back_all_the_same() {
+    let database = TestDatabase::new().await;
+    let queue = queue(&database.url(), SECOND).await;
+    queue.enqueue(&[book(60_000, 0), book(500, 0)]).await.unwrap();
+    let mut worker = Command::new(example("worker"))
+        .envs([("DATABASE_URL", &*database.url()), ("RUST_LOG", "worker=info")])
+        .envs([("WORKER_LEASE", "5m"), ("WORKER_DRAIN", "1s")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until(&queue, "select count(*) = 2 from worker_jobs where state = 'running'").await;
+    drop((worker.stdout.take(), worker.stderr.take()));
+    let pid = worker.id().expect("it still runs");
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGINT).unwrap();
+    let ended = timeout(20 * SECOND, worker.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(0));
+    let states = "select count(*) filter (where state = 'done'), count(*) filter (where state = 'queued') from worker_jobs";
+    assert_eq!(one::<(i64, i64)>(&queue, states).await, (1, 1), "one came to its end, one was given back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_43_a_worker_is_stopped_while_its_start_waits_for_another_one() {
+    let database = TestDatabase::new().await;
+    let queue = queue(&database.url(), SECOND).await;
+    let work = queue.database.transaction(async |tx| {
+        // As one that froze while it made the table.
+        tx.query(Query::new("select pg_advisory_xact_lock(hashtext('worker_ledger'))")).await?;
+        let worker = Process::start(&database.url(), &[]).await;
+        until(&queue, "select exists (select from pg_locks where locktype = 'advisory' and not granted)")
+            .await;
+        worker.signal(Signal::SIGTERM);
+        assert_eq!(worker.ends().await, Some(0));
+        Ok::<_, Error>(())
+    });
+    work.await.unwrap();
+}
