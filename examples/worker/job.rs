@@ -113,7 +113,8 @@ impl Attempt {
         )
         .bind("id", job.id)
         .bind("lease", job.lease)
-        .bind("silent", format!("{}ms", queue.lease.as_millis()));
+        // A setting of Postgres is an `int`: 24 days.
+        .bind("silent", format!("{}ms", queue.lease.as_millis().min(i32::MAX.unsigned_abs().into())));
         let permit = loop {
             match queue.breaker.acquire() {
                 Ok(permit) => break permit,

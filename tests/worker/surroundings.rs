@@ -56,3 +56,13 @@ async fn regression_43_a_worker_is_stopped_while_its_start_waits_for_another_one
     });
     work.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_44_a_lease_of_months_lets_jobs_end() {
+    let database = TestDatabase::new().await;
+    let queue = queue(&database.url(), SECOND).await;
+    queue.enqueue(&[book(0, 0)]).await.unwrap();
+    // More milliseconds than a setting of Postgres can be.
+    let _worker = Process::start(&database.url(), &[("WORKER_LEASE", "525600m")]).await;
+    until(&queue, "select count(*) = 1 from worker_jobs where state = 'done' and attempts = 1").await;
+}
