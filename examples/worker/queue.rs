@@ -220,14 +220,16 @@ fn with_leases(query: Query, held: &[(i64, i64)]) -> Query {
 
 /// One statement for any number of jobs, which tells the workers if there is anything new.
 fn insert(jobs: &[NewJob]) -> Query {
-    // In the order of the keys, so that two who enqueue the same ones cannot deadlock.
+    // In the order of the keys, so that two who enqueue the same ones cannot deadlock. What is there is left out before there
+    // is a conflict, which would wait for the transaction in which that job comes to its end.
     let insert = "with given as (
             select * from unnest(:kinds::text[], :payloads::text[], :keys::text[], :delays::float8[], :attempts::int4[])
                 with ordinality as given (kind, payload, key, delay, attempts, place)
         ), added as (
             insert into worker_jobs (kind, payload, key, run_at, max_attempts)
             select kind, payload::jsonb, key, now() + make_interval(secs => delay), attempts
-            from given order by key, place on conflict (key) do nothing returning 1
+            from given where not exists (select from worker_jobs as job where job.key = given.key)
+            order by key, place on conflict (key) do nothing returning 1
         )
         select count(*) as added, case when count(*) > 0 then pg_notify(:channel, '')::text end from added";
     Query::new(insert)

@@ -11,7 +11,7 @@ use nix::{
 use tokio::{process::Command, time::timeout};
 
 use crate::{
-    SECOND, book,
+    HOLDS, SECOND, book,
     process::{Process, one, queue, until},
 };
 
@@ -65,4 +65,15 @@ async fn regression_44_a_lease_of_months_lets_jobs_end() {
     // More milliseconds than a setting of Postgres can be.
     let _worker = Process::start(&database.url(), &[("WORKER_LEASE", "525600m")]).await;
     until(&queue, "select count(*) = 1 from worker_jobs where state = 'done' and attempts = 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_45_a_key_that_is_there_is_not_waited_for_while_its_job_ends() {
+    let database = TestDatabase::new().await;
+    let queue = queue(&database.url(), SECOND).await;
+    let jobs = [book(0, 60_000).with_key("ada")];
+    queue.enqueue(&jobs).await.unwrap();
+    let _worker = Process::start(&database.url(), &[("WORKER_LEASE", "5m")]).await;
+    until(&queue, HOLDS).await;
+    assert_eq!(queue.enqueue(&jobs).await.unwrap(), 0, "it does not wait for the other's transaction");
 }
