@@ -90,6 +90,16 @@ async fn users_profiles_and_health_on_real_servers() {
     }
     assert_eq!(get(&router, "/users/2").await.0, 404);
     assert_eq!(get(&router, "/users/ada").await.0, 400);
+    // So is a path that is none, and a method that is none of its path.
+    for (method, path, expected) in [(Method::GET, "/user", 404), (Method::DELETE, "/users", 405)] {
+        let (status, headers, problem) = ask(&router, method, path, "").await;
+        assert_eq!((status, &problem["status"]), (expected, &json!(expected)), "{path}: {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert_eq!(
+            headers.get("allow").map(http::HeaderValue::as_bytes),
+            (status == 405).then_some(&b"POST"[..])
+        );
+    }
 
     let seen: Value =
         serde_json::from_str(&page(app.system().dashboard().unwrap(), "/snapshot.json").await).unwrap();

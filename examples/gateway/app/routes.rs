@@ -45,6 +45,10 @@ pub(super) fn router(system: &System) -> Router {
         .layer(Respond::with(TimeoutLayer::new(Duration::from_secs(3)).named("gateway"), problem))
         .with_state(system.clone())
         .merge(system.health().router())
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing of this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+        })
 }
 
 async fn read_user(
