@@ -206,6 +206,33 @@ async fn it_is_unready_first_then_deaf_then_gone() {
     assert_eq!(gateway.ended().await.code, Some(0));
 }
 
+/// Ctrl-C reaches all of `gateway 2>&1 | tee log`, and whoever reads is gone first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_46_a_gateway_whose_words_nobody_reads_answers_what_is_on_its_way() {
+    let upstream = Upstream::start().await;
+    upstream.on("/profiles/1", Reply::ok("{}").after(Duration::from_millis(700)));
+    let (database, redis) = (TestDatabase::new().await, RedisServer::start().await);
+    let (database_url, redis_url, url) = (database.url(), redis.url(), upstream.url());
+    let variables = [
+        ("DATABASE_URL", &*database_url),
+        ("REDIS_URL", &redis_url),
+        ("UPSTREAM_URL", &url),
+        ("RUST_LOG", "debug"),
+    ];
+    let gateway = Gateway::start(&variables).await;
+    let address = gateway.address;
+    let ada = r#"{"name":"Ada","email":"ada@example.com"}"#;
+    let answer = Client::new(address).ask("POST", "/users", ada).await;
+    assert!(matches!(answer, Fate::Answered { status: 201, .. }), "{answer:?}");
+    let slow = tokio::spawn(async move { Client::new(address).ask("GET", "/users/1/profile", "").await });
+    while upstream.requests().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(gateway.ended_unread(Signal::SIGINT).await, Some(0));
+    let answer = slow.await.unwrap();
+    assert!(matches!(answer, Fate::Answered { status: 200, .. }), "{answer:?}");
+}
+
 fn write(file: &Path, text: &str) {
     std::fs::write(file, text).unwrap();
 }

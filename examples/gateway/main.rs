@@ -14,12 +14,15 @@
 //!
 //! Ctrl-C or SIGTERM lets the requests on their way finish, then ends it: after `GATEWAY_DEADLINE` (10s) in any case.
 
-#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
-
 mod app;
 mod serve;
 
-use std::{env, io, process::ExitCode, time::Duration};
+use std::{
+    env, fmt,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -33,7 +36,9 @@ use self::app::{App, Settings};
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // That nobody reads them would be told there, too, and panic.
+    log.log_internal_errors(false).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,20 +76,26 @@ async fn run() -> Result<(), String> {
         format!("cannot listen on {address} ({error}): set GATEWAY_ADDR to a free one, like 127.0.0.1:0")
     })?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
-    println!("Listening on {url} with {}", app.description());
-    println!(
+    say(format_args!("Listening on {url} with {}", app.description()));
+    say(format_args!(
         "  curl -i -X POST {url}/users -H 'content-type: application/json' -d '{{\"name\":\"Ada\",\"email\":\"ada@example.com\"}}'"
-    );
-    println!("  curl -i {url}/users/1/profile");
-    println!("  curl -i {url}/healthz");
+    ));
+    say(format_args!("  curl -i {url}/users/1/profile"));
+    say(format_args!("  curl -i {url}/healthz"));
     if let Some(address) = app.system().dashboard() {
-        println!("  the live page: http://{address}/");
+        say(format_args!("  the live page: http://{address}/"));
     }
     let end = serve::serve(listener, app.router(), signals.obey(&app), deadline)
         .await
         .map_err(|error| format!("the server failed: {error}"))?;
-    println!("Gateway: {}.", app.close(end.saturating_duration_since(Instant::now())).await);
+    let report = app.close(end.saturating_duration_since(Instant::now())).await;
+    say(format_args!("Gateway: {report}."));
     Ok(())
+}
+
+/// For whoever still reads it. Where Ctrl-C ends a whole pipeline nobody does, and `println!` would panic.
+fn say(words: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{words}");
 }
 
 /// Set, and not empty.
@@ -119,12 +130,12 @@ impl Signals {
                 _ = self.interrupt.recv() => break,
                 _ = self.terminate.recv() => break,
                 _ = self.hang_up.recv() => match app.reload() {
-                    Ok(()) => println!("Reloaded."),
-                    Err(error) => println!("Not reloaded: {error}"),
+                    Ok(()) => say("Reloaded."),
+                    Err(error) => say(format_args!("Not reloaded: {error}")),
                 },
             }
         }
         app.system().health().begin_shutdown();
-        println!("Stopping: requests on their way are finished first.");
+        say("Stopping: requests on their way are finished first.");
     }
 }

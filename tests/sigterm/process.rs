@@ -49,8 +49,7 @@ impl Gateway {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("it runs");
-        kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
+        send(&self.child, signal);
     }
 
     /// The next line that begins so.
@@ -62,6 +61,14 @@ impl Gateway {
                 return line;
             }
         }
+    }
+
+    /// How it ends where nobody reads what it says any more.
+    pub(crate) async fn ended_unread(self, signal: Signal) -> Option<i32> {
+        let Self { mut child, lines, .. } = self;
+        drop((lines, child.stderr.take()));
+        send(&child, signal);
+        timeout(LONG, child.wait()).await.expect("it ends").unwrap().code()
     }
 
     pub(crate) async fn ended(mut self) -> Ended {
@@ -81,4 +88,9 @@ impl Gateway {
         let code = timeout(LONG, all).await.expect("it ends");
         Ended { code, stdout, stderr }
     }
+}
+
+fn send(child: &Child, signal: Signal) {
+    let id = child.id().expect("it runs");
+    kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
 }
