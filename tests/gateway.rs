@@ -191,6 +191,8 @@ async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
         ("UPSTREAM_URL", "nowhere".to_owned(), "UPSTREAM_URL: "),
         ("GATEWAY_DASHBOARD", "9900".to_owned(), "GATEWAY_DASHBOARD: "),
         ("GATEWAY_DEADLINE", "soon".to_owned(), "GATEWAY_DEADLINE: "),
+        // No clock goes so far.
+        ("GATEWAY_DEADLINE", "300000000000y".to_owned(), "GATEWAY_DEADLINE: "),
         ("GATEWAY_CONFIG", "/nowhere.toml".to_owned(), "/nowhere.toml: there is no such file"),
     ] {
         let output = Command::new(example("gateway"))

@@ -33,6 +33,9 @@ use tracing_subscriber::EnvFilter;
 
 use self::app::{App, Settings};
 
+/// The most that a stop may be made to wait.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -53,8 +56,13 @@ async fn run() -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("signals cannot be handled: {error}"))?;
     let address = variable("GATEWAY_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".into());
     let deadline = variable("GATEWAY_DEADLINE")?.map_or(Ok(Duration::from_secs(10)), |deadline| {
-        let deadline = humantime::parse_duration(&deadline);
-        deadline.map_err(|error| format!("GATEWAY_DEADLINE: {error}, it must be like 10s"))
+        match humantime::parse_duration(&deadline) {
+            // There are lengths that no clock could count.
+            Ok(deadline) if deadline > LONGEST => {
+                Err("GATEWAY_DEADLINE: it must be like 10s, and at most 1day".to_owned())
+            }
+            deadline => deadline.map_err(|error| format!("GATEWAY_DEADLINE: {error}, it must be like 10s")),
+        }
     })?;
     let dashboard = variable("GATEWAY_DASHBOARD")?
         .map(|address| {
