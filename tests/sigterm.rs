@@ -233,6 +233,38 @@ async fn regression_46_a_gateway_whose_words_nobody_reads_answers_what_is_on_its
     assert!(matches!(answer, Fate::Answered { status: 200, .. }), "{answer:?}");
 }
 
+/// There is room again for some of those who stand in line, and not for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_47_whom_a_gateway_without_files_could_take_last_it_answers() {
+    const ASK: &str = "GET /livez HTTP/1.1\r\nhost: gateway\r\n\r\n";
+    let (database, redis) = (TestDatabase::new().await, RedisServer::start().await);
+    let (database_url, redis_url) = (database.url(), redis.url());
+    let variables = [("DATABASE_URL", &*database_url), ("REDIS_URL", &redis_url), ("RUST_LOG", "off")];
+    let gateway = Gateway::start_with_files(96, &variables).await;
+    let (mut answered, mut in_line) = (Vec::new(), Vec::new());
+    for _ in 0..120 {
+        let mut stream = begin(gateway.address, ASK).await;
+        // Whoever once waits for so long stands in line, and so does everybody behind him.
+        let patience = if in_line.is_empty() { Duration::from_secs(2) } else { Duration::ZERO };
+        match timeout(patience, stream.read(&mut [0; 64])).await {
+            Ok(read) => answered.push((stream, read.unwrap())),
+            Err(_) => in_line.push(stream),
+        }
+    }
+    assert!(answered.len() > 20 && in_line.len() > 20, "{}, {}", answered.len(), in_line.len());
+    answered.truncate(answered.len() - 10);
+    sleep(Duration::from_millis(200)).await;
+    gateway.signal(Signal::SIGTERM);
+    let mut last = 0;
+    for mut stream in in_line {
+        let mut text = String::new();
+        let read = timeout(Duration::from_secs(20), stream.read_to_string(&mut text)).await.unwrap();
+        last += usize::from(read.is_ok() && text.starts_with("HTTP/1.1 200"));
+    }
+    assert!(last > 0, "nobody in line got an answer");
+    assert_eq!(gateway.ended().await.code, Some(0));
+}
+
 fn write(file: &Path, text: &str) {
     std::fs::write(file, text).unwrap();
 }

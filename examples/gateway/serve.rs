@@ -78,7 +78,10 @@ impl Listener for Door {
             }
         }
         if let Some(listener) = self.listener.take() {
-            self.in_line = in_line(listener).inspect_err(|error| tracing::warn!(%error)).unwrap_or_default();
+            // Where no more can be taken, those that were are served all the same.
+            if let Err(error) = in_line(listener, &mut self.in_line) {
+                tracing::warn!(%error, "connections that stood in line are refused");
+            }
         }
         match self.in_line.pop_front() {
             Some(next) => next,
@@ -92,16 +95,15 @@ impl Listener for Door {
 }
 
 /// Past the runtime, which may not have heard of all of them.
-fn in_line(listener: TcpListener) -> io::Result<VecDeque<(TcpStream, SocketAddr)>> {
+fn in_line(listener: TcpListener, all: &mut VecDeque<(TcpStream, SocketAddr)>) -> io::Result<()> {
     let listener = listener.into_std()?;
-    let mut all = VecDeque::new();
     loop {
         match listener.accept() {
             Ok((stream, address)) => {
                 stream.set_nonblocking(true)?;
                 all.push_back((TcpStream::from_std(stream)?, address));
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(all),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             // That one is gone; there may be more.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),

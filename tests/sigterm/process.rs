@@ -32,7 +32,18 @@ pub(crate) struct Ended {
 
 impl Gateway {
     pub(crate) async fn start(variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(example("gateway"))
+        Self::run(Command::new(example("gateway")), variables).await
+    }
+
+    /// One that has no more than so many files and connections open at once.
+    pub(crate) async fn start_with_files(most: u32, variables: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\"")).arg(example("gateway"));
+        Self::run(shell, variables).await
+    }
+
+    async fn run(mut program: Command, variables: &[(&str, &str)]) -> Self {
+        let mut child = program
             .envs([("GATEWAY_ADDR", "127.0.0.1:0"), ("RUST_LOG", "error")])
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
