@@ -8,6 +8,7 @@ use std::time::Duration;
 use buttress_circuit_breaker::Breaker;
 use buttress_core::Deadline;
 use buttress_postgres::{Error, Postgres, Query, Rows, SqlStateClassifier, Transaction};
+use tokio::time::Instant;
 
 use crate::job::{Job, NewJob};
 
@@ -180,8 +181,9 @@ impl Queue {
         self.ask(fail).await?.optional()?.map(|row| row.get(0)).transpose()
     }
 
-    /// Buries what spent its last attempt without an end, and forgets what was done `keep` ago; a thousand at a time.
-    /// The dead are kept: somebody has to look at them. Tells how many were buried.
+    /// Buries what spent its last attempt without an end, and forgets what was done `keep` ago: a thousand at a time, until
+    /// there are no more or it has taken a second, or a good part of a lease. The dead are kept: somebody has to look at
+    /// them. Tells how many were buried.
     ///
     /// # Errors
     /// The database's.
@@ -201,8 +203,17 @@ impl Queue {
                         attempts, max_attempts, worker, coalesce(last_error, 'nothing'))
                 from lost where job.id = lost.id returning 1
             ), forgotten as (delete from worker_jobs as job using old where job.id = old.id)
-            select count(*) as buried from buried";
-        self.ask(Query::new(tidy).bind("keep", keep.as_secs_f64())).await?.one()?.get("buried")
+            select (select count(*) from buried), (select count(*) from old)";
+        let late = Instant::now() + (self.lease / 8).min(Duration::from_secs(1));
+        let mut all = 0;
+        loop {
+            let tidied = self.ask(Query::new(tidy).bind("keep", keep.as_secs_f64())).await?;
+            let (buried, forgotten): (i64, i64) = tidied.one()?.read()?;
+            all += buried;
+            if buried.max(forgotten) < 1000 || Instant::now() >= late {
+                return Ok(all);
+            }
+        }
     }
 
     /// Behind the breaker, and with a limit: a statement that hangs must neither cost the leases nor keep a worker from its end.

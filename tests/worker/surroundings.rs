@@ -1,4 +1,4 @@
-//! What is around a worker and not well: a pipeline that is gone, a start that hangs, a lease of months.
+//! What is around a worker and not well: a pipeline that is gone, a start that hangs, a lease of months, a table that fills fast.
 
 use std::process::Stdio;
 
@@ -76,4 +76,15 @@ async fn regression_45_a_key_that_is_there_is_not_waited_for_while_its_job_ends(
     let _worker = Process::start(&database.url(), &[("WORKER_LEASE", "5m")]).await;
     until(&queue, HOLDS).await;
     assert_eq!(queue.enqueue(&jobs).await.unwrap(), 0, "it does not wait for the other's transaction");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_48_all_that_was_done_is_forgotten_however_much_it_is() {
+    let database = TestDatabase::new().await;
+    let queue = queue(&database.url(), 60 * SECOND).await;
+    let done = "insert into worker_jobs (kind, payload, max_attempts, run_at, state, finished_at)
+        select 'book', '{}', 1, now(), 'done', now() - interval '2 days' from generate_series(1, 2500)";
+    queue.database.query(Query::new(done)).await.unwrap();
+    assert_eq!(queue.tidy(24 * 60 * 60 * SECOND).await.unwrap(), 0);
+    assert_eq!(one::<(i64,)>(&queue, "select count(*) from worker_jobs").await, (0,));
 }
