@@ -55,7 +55,8 @@ pub(crate) struct Job {
     pub(crate) kind: String,
     /// JSON.
     pub(crate) payload: String,
-    /// The caller's, else made of the id: the same in every attempt.
+    /// The caller's, else made of the id and of when it was enqueued, so that neither a caller nor another queue hits upon it: the
+    /// same in every attempt.
     pub(crate) key: String,
     /// Which attempt this is, from 1.
     pub(crate) attempt: i32,

@@ -105,7 +105,8 @@ impl Queue {
             set state = 'running', attempts = attempts + 1, lease = lease + 1, worker = :worker,
                 leased_until = now() + make_interval(secs => :lease)
             from due where job.id = due.id
-            returning job.id, kind, payload::text, coalesce(key, 'job-' || job.id), attempts, lease";
+            returning job.id, kind, payload::text, coalesce(key, format('job-%s-%s', job.id, extract(epoch from enqueued_at))),
+                attempts, lease";
         let take = Query::new(take)
             .bind("kinds", kinds.iter().map(|&kind| kind.to_owned()).collect::<Vec<_>>())
             .bind("most", i64::try_from(most).unwrap_or(i64::MAX))

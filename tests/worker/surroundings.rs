@@ -1,6 +1,6 @@
 //! What is around a worker and not well: a pipeline that is gone, a start that hangs, a lease of months, a table that fills fast.
 
-use std::process::Stdio;
+use std::{collections::HashSet, process::Stdio};
 
 use buttress_postgres::{Error, Query};
 use buttress_testkit::{TestDatabase, example};
@@ -87,4 +87,15 @@ async fn regression_48_all_that_was_done_is_forgotten_however_much_it_is() {
     queue.database.query(Query::new(done)).await.unwrap();
     assert_eq!(queue.tidy(24 * 60 * 60 * SECOND).await.unwrap(), 0);
     assert_eq!(one::<(i64,)>(&queue, "select count(*) from worker_jobs").await, (0,));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_49_a_key_of_a_caller_s_is_no_key_that_was_made_up() {
+    let database = TestDatabase::new().await;
+    let queue = queue(&database.url(), 60 * SECOND).await;
+    queue.enqueue(&[book(0, 0)]).await.unwrap();
+    queue.enqueue(&[book(0, 0).with_key("job-1"), book(0, 0).with_key("job-3")]).await.unwrap();
+    let keys: HashSet<_> =
+        queue.take(&["book"], "test", 10).await.unwrap().into_iter().map(|job| job.key).collect();
+    assert_eq!(keys.len(), 3, "whoever is told the key takes them for one: {keys:?}");
 }
