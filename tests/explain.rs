@@ -12,12 +12,16 @@ fn explain(toml: &str) -> Output {
 }
 
 fn run(path: &str) -> Output {
+    command(path).output().unwrap()
+}
+
+fn command(path: &str) -> Command {
     let mut command = Command::new(example("explain"));
     command.arg(path);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BUTTRESS_")) {
         command.env_remove(name);
     }
-    command.output().unwrap()
+    command
 }
 
 #[test]
@@ -51,4 +55,12 @@ fn what_cannot_be_used_is_one_line_and_exit_code_2() {
     let output = run("no-such-file.toml");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no-such-file.toml"));
+}
+
+#[test]
+fn regression_50_its_exit_code_is_the_finding_s_where_nobody_reads_the_page() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = command("buttress.example.toml").stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
 }
