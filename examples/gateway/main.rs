@@ -12,7 +12,8 @@
 //! `GATEWAY_CONFIG` is the path of a file as `buttress.example.toml`, in place of the configuration in `app/settings.rs`; a
 //! SIGHUP reads it anew.
 //!
-//! Ctrl-C or SIGTERM lets the requests on their way finish, then ends it: after `GATEWAY_DEADLINE` (10s) in any case.
+//! Ctrl-C or SIGTERM lets the requests on their way finish, then ends it: after `GATEWAY_DEADLINE` (10s; a day at most) in any
+//! case.
 
 mod app;
 mod serve;

@@ -37,7 +37,7 @@ pub(crate) struct Patience {
     pub(crate) total: Duration,
     /// For one attempt.
     pub(crate) attempt: Duration,
-    /// Calls in flight; one more is refused.
+    /// Calls in flight, a stream until it begins; one more is refused.
     pub(crate) at_once: u32,
 }
 

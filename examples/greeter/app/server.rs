@@ -43,7 +43,7 @@ const MOST_GREETINGS: u32 = 1_000;
 pub(crate) struct Limits {
     /// Calls a second.
     pub(crate) rate: u32,
-    /// Calls in flight.
+    /// Calls in flight, a stream until it begins.
     pub(crate) at_once: u32,
     /// For an answer; for a stream, until it begins.
     pub(crate) longest: Duration,
