@@ -99,7 +99,8 @@ pub(super) fn profiles(url: &str) -> config::Http {
 
 /// Somebody waits.
 const TOTAL: Duration = Duration::from_secs(2);
-const ATTEMPT: Duration = Duration::from_millis(800);
+/// Four of them and the waits between fit into the whole.
+const ATTEMPT: Duration = Duration::from_millis(450);
 
 /// Waits little, for the same reason: what a few milliseconds do not mend is the breaker's business.
 fn retry() -> config::Retry {
