@@ -71,7 +71,8 @@ impl RateLimiter {
     /// becomes 50, until enough have come back. A unit counts for the new period, from when it came: it may count a part of
     /// a window longer than that, and never shorter. Made longer, a period holds what the former still knew: units that had
     /// come back are not taken a second time. A fixed window counts on from what was taken since its former edge. With GCRA
-    /// as many units have to come back as before, each in the time that it takes now.
+    /// as many units have to come back as before, each in the time that it takes now. Neither of these two remembers when
+    /// each unit came: where the time changes in which one comes back, units that were taken before are not given back.
     ///
     /// Those who wait look again: they are let through in their turn by the new limits, or refused at once where they
     /// cannot be in time any more, or wait for more units than a limit has now. A [restriction](Self::restrict) stays. A

@@ -21,7 +21,8 @@ pub(crate) struct Cell {
     first: AtomicU64,
     second: AtomicU64,
     word: AtomicU64,
-    changing: Mutex<()>,
+    /// When the word was made another last. What was taken before may have come back in ways that it does not tell.
+    changing: Mutex<u64>,
 }
 
 impl Cell {
@@ -32,7 +33,7 @@ impl Cell {
             first: AtomicU64::new(first),
             second: AtomicU64::new(second),
             word: AtomicU64::new(Word::IDLE),
-            changing: Mutex::new(()),
+            changing: Mutex::new(0),
         }
     }
 
@@ -83,7 +84,10 @@ impl Cell {
     }
 
     pub(crate) fn give_back(&self, units: u32, taken: u64, now: u64) {
-        let _no_change = lock(&self.changing);
+        let changed = lock(&self.changing);
+        if taken > 0 && taken < *changed {
+            return;
+        }
         let machine = self.machine();
         let mut word = self.word.load(Relaxed);
         while let Err(found) = self.word.compare_exchange_weak(
@@ -98,7 +102,7 @@ impl Cell {
 
     /// Holds the other limit from now on. What was taken goes on to count.
     pub(crate) fn change(&self, to: Word, now: u64) {
-        let _one_at_a_time = lock(&self.changing);
+        let mut changed = lock(&self.changing);
         let from = self.machine();
         let (_, [first, second]) = apart(to);
         if from.reads_like(to) {
@@ -107,6 +111,7 @@ impl Cell {
             self.second.store(second, Release);
             return;
         }
+        *changed = now.max(*changed);
         let word = self.word.swap(CLOSED, Acquire);
         self.first.store(first, Release);
         self.second.store(second, Release);

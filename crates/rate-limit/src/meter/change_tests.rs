@@ -221,3 +221,35 @@ fn changes_under_way_make_no_units() {
         assert_eq!(meter.available(START + 100_000), 40_000 - admitted, "{:?}", limit(1, 1));
     }
 }
+
+/// It has come back by itself before the limit changed: by the new one alone, it would seem to be taken still.
+#[test]
+fn a_unit_that_came_back_before_the_change_is_not_given_back_by_hand() {
+    let at = |periods| START / PERIOD * PERIOD + periods * PERIOD;
+    let bucket = |period| Limit::gcra(rate(1, period), 1).unwrap();
+    let window = |period| Limit::fixed_window(rate(1, period));
+    let makes: [&dyn Fn(u64) -> Limit; 2] = [&bucket, &window];
+    for make in makes {
+        let meter = Meter::new(make(PERIOD));
+        assert_eq!(meter.take(1, at(1), at(1)), Ok(()));
+        assert_eq!(meter.take(1, at(2), at(2)), Ok(()), "the first has come back");
+        meter.change(make(1_000 * PERIOD), at(2));
+        meter.give_back(1, at(1), at(2) + 1);
+        assert!(meter.take(1, at(4), at(4)).is_err(), "{:?}", make(PERIOD));
+    }
+}
+
+/// What was taken since then is given back as ever.
+#[test]
+fn a_unit_that_was_taken_since_the_change_is_given_back() {
+    let bucket = |period| Limit::gcra(rate(1, period), 1).unwrap();
+    let window = |period| Limit::fixed_window(rate(1, period));
+    let makes: [&dyn Fn(u64) -> Limit; 2] = [&bucket, &window];
+    for make in makes {
+        let meter = Meter::new(make(PERIOD));
+        meter.change(make(1_000 * PERIOD), START);
+        assert_eq!(meter.take(1, START, START), Ok(()));
+        meter.give_back(1, START, START);
+        assert_eq!(meter.take(1, START, START), Ok(()), "{:?}", make(PERIOD));
+    }
+}
