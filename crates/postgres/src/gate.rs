@@ -98,6 +98,10 @@ struct Waits<'a>(&'a Gate);
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, SeqCst);
+        // Who goes just when his place has come leaves it to the next, or free. If there became fewer meanwhile, it is one
+        // of those that are no more.
+        let mut limit = self.0.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.owed -= self.0.places.forget_permits(limit.owed);
     }
 }
 
@@ -141,3 +145,6 @@ impl Deref for Borrowed {
         &self.object
     }
 }
+
+#[cfg(test)]
+mod tests;
