@@ -34,8 +34,7 @@ impl Postgres {
     /// Once polled, the pool stays closed; only the waiting ends, and can be taken up again by another call.
     pub async fn close(&self) {
         let pool = &self.shared().pool;
-        pool.close();
-        pool.manager().overflow.gate.close();
+        pool.manager().overflow.close(pool);
         // Closing leaves those that had just been given back to somebody in the queue.
         drop(pool.retain(|_, _| false));
         self.shared().reaper.stop();

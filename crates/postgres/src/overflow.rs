@@ -49,6 +49,15 @@ impl Overflow {
         self.gate.set(most);
     }
 
+    /// Closes the pool beneath, and what stands before it. Not while it grows: it would be made large again just before it is
+    /// closed for good, and keep what is given back.
+    pub(crate) fn close(&self, pool: &Pool<Connector>) {
+        let alone = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.close();
+        drop(alone);
+        self.gate.close();
+    }
+
     /// Closes what is idle beyond the pool's size, those that were used longest ago.
     pub(crate) fn trim(&self, pool: &Pool<Connector>) {
         if self.unwanted(pool) == 0 {

@@ -4,17 +4,18 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    thread,
     time::Duration,
 };
 
 use buttress_core::{Reason, Rejectable, SettingValue};
-use buttress_postgres::{Error, InvalidConfig, Postgres, Query, Rows};
+use buttress_postgres::{Error, InvalidConfig, Postgres, PostgresConfig, Query, Rows};
 use buttress_testkit::{TestDatabase, observed::settings};
 use support::{SLEEPING, backends, figure, postgres, spy, until_backends};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{runtime::Builder, task::JoinHandle, time::sleep};
 
 fn asleep(db: &Postgres, seconds: f64, many: usize) -> Vec<JoinHandle<Result<Rows, Error>>> {
     let call = |db: Postgres| async move {
@@ -145,4 +146,25 @@ async fn what_cannot_be_is_refused_and_a_closed_pool_stays_closed() {
     db.resize(3, 0).unwrap();
     let refused = db.query(Query::new("select 1")).await.unwrap_err();
     assert_eq!(refused.rejected().unwrap().reason(), Reason::Closed);
+}
+
+#[test]
+fn a_pool_that_is_closed_while_it_changes_stays_closed() {
+    let config = PostgresConfig::from_url("postgres://nobody@127.0.0.1:1/none").unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    for _ in 0..5_000 {
+        let db = Postgres::new(config.clone().with_pool_size(2)).unwrap();
+        let begin = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                begin.wait();
+                for size in 3..60 {
+                    db.resize(size, 0).unwrap();
+                }
+            });
+            begin.wait();
+            runtime.block_on(db.close());
+        });
+        assert_eq!(figure(&db, "connections_max"), 0.0);
+    }
 }
