@@ -21,7 +21,7 @@ use crate::{PostgresConfig, connector::Connector};
 /// the next caller starts it again.
 #[derive(Debug)]
 pub(crate) struct Reaper {
-    /// None: there is nothing to do.
+    /// None: there is nothing to do, unless there is an overflow.
     every: Option<Duration>,
     idle_timeout: Option<Duration>,
     running: Arc<AtomicBool>,
@@ -36,8 +36,7 @@ impl Reaper {
     pub(crate) fn new(config: &PostgresConfig) -> Self {
         let knobs = &config.knobs;
         let shortest = knobs.idle_timeout.into_iter().chain(knobs.max_lifetime).min();
-        let overflow = (knobs.max_overflow > 0).then_some(SELDOM);
-        let every = shortest.map(|limit| (limit / 4).clamp(OFTEN, SELDOM)).or(overflow);
+        let every = shortest.map(|limit| (limit / 4).clamp(OFTEN, SELDOM));
         Self { every, idle_timeout: knobs.idle_timeout, running: Arc::default(), task: Mutex::default() }
     }
 
@@ -47,7 +46,11 @@ impl Reaper {
         if self.running.load(Relaxed) || pool.is_closed() {
             return;
         }
-        let (Some(every), Ok(runtime)) = (self.every, Handle::try_current()) else { return };
+        // There may be an overflow since the pool was resized.
+        let overflow = || (pool.manager().overflow.max_overflow() > 0).then_some(SELDOM);
+        let (Some(every), Ok(runtime)) = (self.every.or_else(overflow), Handle::try_current()) else {
+            return;
+        };
         if self.running.swap(true, Relaxed) {
             return;
         }
@@ -113,4 +116,25 @@ fn sweep(pool: &Pool<Connector>, idle_timeout: Option<Duration>) {
     connector.expired.fetch_add(expired, Relaxed);
     drop(swept);
     connector.overflow.trim(pool);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Postgres, Query};
+
+    async fn runs_after_a_call(db: &Postgres) -> bool {
+        db.query(Query::new("select 1")).await.unwrap_err();
+        db.shared().reaper.running.load(Relaxed)
+    }
+
+    #[tokio::test]
+    async fn an_overflow_that_was_given_later_is_looked_after_too() {
+        let config = PostgresConfig::from_url("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let never = config.with_idle_timeout(None).with_max_lifetime(None);
+        let db = Postgres::new(never).unwrap();
+        assert!(!runs_after_a_call(&db).await, "there is nothing to do");
+        db.resize(2, 3).unwrap();
+        assert!(runs_after_a_call(&db).await);
+    }
 }
