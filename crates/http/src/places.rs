@@ -317,15 +317,18 @@ impl Places {
     }
 
     /// Whether a connection that is in use is to be closed after that, since others have waited longer than any for its
-    /// host. With a host that always has calls for it, hyper never lets a connection be idle.
+    /// host, or since it is beyond the caps. With a host that always has calls for it, hyper never lets a connection be idle.
     pub(crate) fn dismisses(&self, connection: &Connection) -> bool {
-        if connection.has_orders() || !self.scarce.load(SeqCst) {
+        let is_over = self.is_over.load(SeqCst);
+        if connection.has_orders() || !(is_over || self.scarce.load(SeqCst)) {
             return connection.has_orders();
         }
         let mut book = self.book();
         // It may have ended meanwhile.
         let is_open = book.open.values().any(|open| std::ptr::eq(&raw const **open, connection));
-        let dismissed = is_open && Demand::of(&book).is_some_and(|demand| demand.may_have(connection));
+        let dismissed = is_open
+            && (is_over && book.is_beyond(connection)
+                || Demand::of(&book).is_some_and(|demand| demand.may_have(connection)));
         if dismissed {
             book.leaving += 1;
             connection.leave();

@@ -10,6 +10,7 @@ use http::Uri;
 use crate::{
     builder::InvalidConfig,
     client::Connections,
+    connection::Connection,
     places::{Book, Caps, Places},
 };
 
@@ -62,8 +63,11 @@ impl Places {
 }
 
 impl Book {
-    /// Has as many connections leave as are beyond the caps: those that have been idle longest first, as hyper's pool closes
-    /// them. Whether there are more than the caps allow still.
+    /// Has as many idle connections leave as are beyond the caps: those that have been idle longest first, as hyper's pool
+    /// closes them. Whether there are more than the caps allow still.
+    ///
+    /// Of those that are in use nobody knows which ends first: one that goes on for long would leave its place to nobody, and
+    /// keep others from being closed in its stead.
     fn dismiss_surplus(&mut self) -> bool {
         let caps = self.caps;
         let mut surplus: HashMap<Uri, usize> = HashMap::new();
@@ -84,14 +88,14 @@ impl Book {
                 if let Some(of_host) = surplus.get_mut(&connection.host) {
                     *of_host = of_host.saturating_sub(1);
                 }
-            } else {
-                stay.push((!connection.is_idle(), connection.idle_since(), *number, Arc::clone(connection)));
+            } else if connection.is_idle() {
+                stay.push((connection.idle_since(), *number, Arc::clone(connection)));
             }
         }
-        stay.sort_by_key(|(is_busy, idle_since, ..)| (*is_busy, *idle_since));
+        stay.sort_by_key(|(idle_since, ..)| *idle_since);
         // First what is beyond a host's own cap: that counts for all of them, too.
         let mut others = Vec::new();
-        for (.., number, connection) in stay {
+        for (_, number, connection) in stay {
             match surplus.get_mut(&connection.host).filter(|of_host| **of_host > 0) {
                 Some(of_host) => {
                     *of_host -= 1;
@@ -103,5 +107,12 @@ impl Book {
         }
         others.into_iter().take(of_all).for_each(|number| self.dismiss(number));
         true
+    }
+
+    /// Whether there are more than the caps allow when those have gone that are to go, and this is one of them.
+    pub(crate) fn is_beyond(&self, connection: &Connection) -> bool {
+        let of_host = self.open.values().filter(|open| open.has_orders() && open.host == connection.host);
+        self.taken > self.caps.total + self.leaving
+            || self.taken_by(&connection.host) > self.caps.per_host + of_host.count()
     }
 }

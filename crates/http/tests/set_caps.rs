@@ -160,3 +160,38 @@ fn settings_are_those_that_were_set_and_zero_is_refused() {
     assert_eq!(value("max_connections"), SettingValue::Count(70));
     assert_eq!(value("max_waiting"), SettingValue::Count(1000));
 }
+
+/// Of three calls one goes on for long: it must not be its connection that everybody waits for.
+#[tokio::test]
+async fn with_a_lower_cap_idle_ones_make_room_for_another_host_though_the_oldest_is_busy() {
+    let (long, short) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let permits = [Arc::clone(&long), Arc::clone(&short)];
+    let addr = server(move |mut stream, before| {
+        let permits = Arc::clone(&permits[before.min(1)]);
+        async move {
+            loop {
+                read_head(&mut stream).await?;
+                permits.acquire().await.unwrap().forget();
+                answer(&mut stream, "here").await?;
+            }
+        }
+    })
+    .await;
+    let other = held(&Arc::new(Semaphore::new(1))).await;
+    let client = build(HttpClient::builder().max_connections(3));
+    let connections = client.connections();
+    let first = spawn(&client, addr, 1);
+    until("the long one is there", || connections.opened() == 1).await;
+    sleep(ms(20)).await;
+    let calls = spawn(&client, addr, 2);
+    until("three are there", || connections.opened() == 3).await;
+    connections.set_max_connections(2).unwrap();
+    let waits = spawn(&client, other, 1);
+    until("it waits", || connections.waiting() == 1).await;
+    short.add_permits(2);
+    answered(calls).await;
+    until("nobody waits", || connections.waiting() == 0).await;
+    answered(waits).await;
+    long.add_permits(1);
+    answered(first).await;
+}
