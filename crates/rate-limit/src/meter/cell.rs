@@ -51,10 +51,19 @@ impl Cell {
             if word == CLOSED {
                 word = self.opened();
             }
-            let next = self.machine().take(word, units, since, now)?;
-            match self.word.compare_exchange_weak(word, next, Relaxed, Acquire) {
-                Ok(_) => return Ok(()),
-                Err(found) => word = found,
+            match self.machine().take(word, units, since, now) {
+                Ok(next) => match self.word.compare_exchange_weak(word, next, Relaxed, Acquire) {
+                    Ok(_) => return Ok(()),
+                    Err(found) => word = found,
+                },
+                Err(wait) => {
+                    // The parameters may have been half of one limit and half of another.
+                    let found = self.word.load(Acquire);
+                    if found == word {
+                        return Err(wait);
+                    }
+                    word = found;
+                }
             }
         }
     }

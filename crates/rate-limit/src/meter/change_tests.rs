@@ -1,6 +1,10 @@
 //! Limits that become others at any moment, against lists that remember everything.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -252,4 +256,28 @@ fn a_unit_that_was_taken_since_the_change_is_given_back() {
         meter.give_back(1, START, START);
         assert_eq!(meter.take(1, START, START), Ok(()), "{:?}", make(PERIOD));
     }
+}
+
+/// A call that comes while the limit changes is judged by the one or the other, and not by half of each.
+#[test]
+fn a_change_under_way_refuses_nothing_for_good() {
+    let bucket = |period| Limit::gcra(rate(1, period), 1).unwrap();
+    let meter = Meter::new(bucket(PERIOD));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            let refused =
+                (0..300_000).map(|_| meter.take(1, START, START)).filter(|taken| *taken == Err(None));
+            let refused = refused.count();
+            over.store(true, Relaxed);
+            refused
+        });
+        for round in 0.. {
+            if over.load(Relaxed) {
+                break;
+            }
+            meter.change(bucket([PERIOD, 1_000_000 * PERIOD][round % 2]), START);
+        }
+        assert_eq!(asks.join().unwrap(), 0);
+    });
 }
