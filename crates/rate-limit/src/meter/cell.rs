@@ -124,7 +124,8 @@ impl Cell {
         let word = self.word.swap(CLOSED, Acquire);
         self.first.store(first, Release);
         self.second.store(second, Release);
-        let next = from.change(word, to, now);
+        // What would take longer than that never comes back, and must not look closed.
+        let next = from.change(word, to, now).min(CLOSED - 2);
         // For who still has the former one at hand.
         self.word.store(if next == word { next + 1 } else { next }, Release);
     }

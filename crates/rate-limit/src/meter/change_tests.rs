@@ -281,3 +281,17 @@ fn a_change_under_way_refuses_nothing_for_good() {
         assert_eq!(asks.join().unwrap(), 0);
     });
 }
+
+/// A million days and more do not fit into the word.
+#[test]
+fn what_takes_longer_than_time_lasts_is_refused_after_every_change() {
+    let bucket = |units, period, burst| {
+        Limit::gcra(Rate::try_new(units, Duration::from_secs(period)).unwrap(), burst).unwrap()
+    };
+    let meter = Meter::new(bucket(1_000_000, 1, 1_000_000));
+    assert_eq!(meter.take(1_000_000, START, START), Ok(()));
+    for days in 1..4 {
+        meter.change(bucket(1, days * 86_400, 1), START);
+        assert!(meter.take(1, START, START).is_err_and(|wait| wait.is_some()));
+    }
+}
