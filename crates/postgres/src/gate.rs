@@ -13,7 +13,10 @@ use std::{
 };
 
 use deadpool::managed::Object;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
 use crate::{connection::Connection, connector::Connector};
 
@@ -23,6 +26,8 @@ pub(crate) struct Gate {
     places: Semaphore,
     waiting: AtomicUsize,
     limit: Mutex<Limit>,
+    /// Told when it was set.
+    pub(crate) changed: Notify,
 }
 
 #[derive(Debug)]
@@ -41,7 +46,8 @@ pub(crate) enum NoPlace {
 impl Gate {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let limit = Mutex::new(Limit { most, owed: 0 });
-        Arc::new(Self { places: Semaphore::new(most), waiting: AtomicUsize::new(0), limit })
+        let (places, waiting) = (Semaphore::new(most), AtomicUsize::new(0));
+        Arc::new(Self { places, waiting, limit, changed: Notify::new() })
     }
 
     pub(crate) fn most(&self) -> usize {
@@ -86,6 +92,8 @@ impl Gate {
             limit.owed += fewer - self.places.forget_permits(fewer);
         }
         limit.most = most;
+        drop(limit);
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn close(&self) {

@@ -1,10 +1,17 @@
-use futures_util::future::join_all;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    task::Poll,
+};
+
+use futures_util::future::{Either, join_all, select};
 
 use crate::{Error, Postgres};
 
 impl Postgres {
-    /// Makes connections before there is traffic, all at the same time: as many as this, but at most the pool's size.
-    /// Those that are idle already count.
+    /// Makes connections before there is traffic, all at the same time: as many as this, but at most the pool's size,
+    /// also where that becomes smaller meanwhile. Those that are idle already count.
     ///
     /// # Errors
     /// The first one, when all have been tried: [`Error::Connect`] if a connection could not be made; what could be made
@@ -15,10 +22,30 @@ impl Postgres {
     pub async fn warm_up(&self, connections: usize) -> Result<(), Error> {
         let shared = self.shared();
         let deadline = shared.deadline()?;
-        let most = shared.pool.manager().overflow.pool_size();
-        let leases = join_all((0..connections.min(most)).map(|_| shared.lease(deadline))).await;
-        // None was given back before all were there, lest one be counted twice.
-        leases.into_iter().try_for_each(|lease| lease.map(drop))
+        let overflow = &shared.pool.manager().overflow;
+        let there = AtomicUsize::new(0);
+        let lease = async || {
+            let lease = shared.lease(deadline).await?;
+            there.fetch_add(1, SeqCst);
+            Ok(lease)
+        };
+        let all = join_all((0..connections.min(overflow.pool_size())).map(|_| lease()));
+        // In a pool that was made smaller meanwhile, the others would wait for those that are there already.
+        let changed = &overflow.gate.changed;
+        let mut told = pin!(changed.notified());
+        let enough = poll_fn(|cx| {
+            while told.as_mut().poll(cx).is_ready() {
+                told.set(changed.notified());
+            }
+            if there.load(SeqCst) >= overflow.pool_size() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        match select(pin!(all), enough).await {
+            // None was given back before all were there, lest one be counted twice.
+            Either::Left((leases, _)) => {
+                leases.into_iter().try_for_each(|lease: Result<_, Error>| lease.map(drop))
+            }
+            Either::Right(_) => Ok(()),
+        }
     }
 
     /// Closes the pool, for all clones and for good. From then on calls are refused with

@@ -15,7 +15,11 @@ use buttress_core::{Reason, Rejectable, SettingValue};
 use buttress_postgres::{Error, InvalidConfig, Postgres, PostgresConfig, Query, Rows};
 use buttress_testkit::{TestDatabase, observed::settings};
 use support::{SLEEPING, backends, figure, postgres, spy, until_backends};
-use tokio::{runtime::Builder, task::JoinHandle, time::sleep};
+use tokio::{
+    runtime::Builder,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 fn asleep(db: &Postgres, seconds: f64, many: usize) -> Vec<JoinHandle<Result<Rows, Error>>> {
     let call = |db: Postgres| async move {
@@ -167,4 +171,19 @@ fn a_pool_that_is_closed_while_it_changes_stays_closed() {
         });
         assert_eq!(figure(&db, "connections_max"), 0.0);
     }
+}
+
+#[tokio::test]
+async fn warming_up_does_not_wait_for_itself_in_a_pool_that_became_smaller() {
+    let test = TestDatabase::new().await;
+    let (db, spy) = (postgres(&test.url(), 4), spy(test.config()).await);
+    let sleepers = asleep(&db, 0.3, 2);
+    until_backends(&spy, SLEEPING, 2).await;
+    let other = db.clone();
+    let warm = tokio::spawn(async move { other.warm_up(4).await });
+    until_backends(&spy, "true", 4).await;
+    db.resize(2, 0).unwrap();
+    awake(sleepers).await;
+    timeout(Duration::from_secs(1), warm).await.expect("two are there").unwrap().unwrap();
+    db.query(Query::new("select 1")).await.unwrap();
 }
