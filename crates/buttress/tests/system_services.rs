@@ -170,6 +170,8 @@ async fn a_closure_of_its_own_error_says_nothing_of_the_database() {
     config.database.as_mut().unwrap().connect_timeout = Duration::from_secs(1);
     config.database.as_mut().unwrap().retry.retries = 0;
     let system = start(config).await;
+    // The breaker hears of the health's questions too: the next is 9 s away then.
+    system.health().wait_ready(Duration::from_secs(10)).await.unwrap();
     for _ in 0..10 {
         let poor = system.transaction(async |_| Err::<(), _>(TooLittleMoney)).await;
         assert!(matches!(poor, Err(TooLittleMoney)));
