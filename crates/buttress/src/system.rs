@@ -287,7 +287,7 @@ impl System {
 
     /// Works by another configuration from here on: thresholds, limits, URLs and credentials of HTTP APIs, APIs that are new or
     /// gone. Calls on their way go on as they began. Windows keep what they counted, breakers their state, pools their
-    /// connections.
+    /// connections. A bulkhead whose queue is another one begins anew: until the calls in the old one have ended, both are inside.
     ///
     /// What cannot be changed while it runs is named by the error: where servers are, timeouts of connecting, whether a part
     /// is there at all. Then nothing is changed, and neither is where the configuration is wrong. It may be called again

@@ -100,6 +100,7 @@ impl<T: Send + Sync + 'static> Service<Vec<T>> for Inserts<T> {
 
     fn call(&mut self, rows: Vec<T>) -> Self::Future {
         let Self { database, insert } = self.clone();
+        // A box for each statement of many rows, since an `async` block has no name.
         Box::pin(async move { database.insert(async || insert.insert(&rows).await).await })
     }
 }
