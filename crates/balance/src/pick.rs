@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     config::Nanos,
-    load::{Latency, Pace},
-    member::Member,
+    load::Pace,
+    member::{Member, State},
     sticky,
 };
 
@@ -114,26 +114,35 @@ impl Rules {
                 return one;
             }
         }
-        let (mine, others) =
-            compared(one.state.load.look(now, &self.pace), other.state.load.look(now, &self.pace));
+        let (mine, others) = self.compared(&one.state, &other.state, now);
         let cost = one.state.cost(mine, one.endpoint.weight);
         if cost <= other.state.cost(others, other.endpoint.weight) { one } else { other }
     }
+
+    /// What two latencies are taken for, beside each other.
+    ///
+    /// One that was not measured yet is taken to be as fast as the other. One that fades does so until it looks as fast as
+    /// the other, or as fast as it was, and no further: else one that hangs would look better and better, and get all calls.
+    #[inline]
+    fn compared(&self, one: &State, other: &State, now: Nanos) -> (f32, f32) {
+        let (mine, others) = (one.load.look(now, &self.pace), other.load.look(now, &self.pace));
+        match (mine.faded > 0.0, others.faded > 0.0) {
+            (true, true) if mine.faded < others.faded => (mine.measured.min(others.faded), others.faded),
+            (true, true) => (mine.faded, others.measured.min(mine.faded)),
+            (true, false) => (mine.faded, unmeasured(one, mine.faded)),
+            (false, true) => (unmeasured(other, others.faded), others.faded),
+            (false, false) => (1.0, 1.0),
+        }
+    }
 }
 
-/// What two latencies are taken for, beside each other.
+/// What one that was not measured yet is taken for, beside one that takes so long.
 ///
-/// One that was not measured yet is taken to be as fast as the other. One that fades does so until it looks as fast as the
-/// other, or as fast as it was, and no further: else one that hangs would look better and better, and get all calls.
+/// Beside one that fails it is the better choice: it costs less until it has three calls that it did not answer. As equals,
+/// every other attempt of a retry would go to the one that has just failed.
 #[inline]
-fn compared(one: Latency, other: Latency) -> (f32, f32) {
-    match (one.faded > 0.0, other.faded > 0.0) {
-        (true, true) if one.faded < other.faded => (one.measured.min(other.faded), other.faded),
-        (true, true) => (one.faded, other.measured.min(one.faded)),
-        (true, false) => (one.faded, one.faded),
-        (false, true) => (other.faded, other.faded),
-        (false, false) => (1.0, 1.0),
-    }
+fn unmeasured(beside: &State, latency: f32) -> f32 {
+    if beside.verdicts.is_failing() { latency / 2.0 } else { latency }
 }
 
 #[cfg(all(test, not(buttress_loom)))]

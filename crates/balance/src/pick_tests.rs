@@ -152,6 +152,24 @@ fn regression_30_an_endpoint_that_fails_fast_does_not_look_best() {
     }
 }
 
+/// As equals, one failure of two endpoints would be followed by another in every second attempt.
+#[test]
+fn regression_51_beside_one_that_failed_one_that_nobody_has_measured_is_tried_first() {
+    for _ in 0..64 {
+        let members = cluster::<2>();
+        members[0].state.load.punish(MS, SECOND, &rules().pace);
+        members[0].state.verdicts.failure(0, 5);
+        let (later, pending_there) = (SECOND + MS, &members[1].state.pending);
+        for pending in 0..3 {
+            pending_there.store(pending, Relaxed);
+            assert_eq!(rules().choose(&members, None, later).unwrap().key, 1, "{pending} pending");
+        }
+        // One that does not answer is not given everything either.
+        pending_there.store(4, Relaxed);
+        assert_eq!(rules().choose(&members, None, later).unwrap().key, 0);
+    }
+}
+
 /// Whoever failed too seldom for an ejection must not stay away longer than an ejection takes.
 #[test]
 fn one_that_failed_and_is_well_is_back_at_its_share_in_about_the_time_of_an_ejection() {

@@ -24,6 +24,11 @@ impl Verdicts {
         }
     }
 
+    /// The last verdict was a failure.
+    pub(crate) fn is_failing(&self) -> bool {
+        count(self.0.load(Acquire)) > 0
+    }
+
     /// There is no failure to speak of any more.
     #[cold]
     pub(crate) fn settle(&self, of: u32) {
