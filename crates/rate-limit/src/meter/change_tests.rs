@@ -106,8 +106,9 @@ fn windows(make: impl Fn(Rate) -> Limit, slack: u64, steps: Vec<(u64, Step)>) ->
                     let one = &mut naive.taken[index];
                     if !std::mem::replace(&mut one.was_given_back, true) {
                         meter.give_back(one.units, one.at, now);
-                        // What counts a little longer than it should is not given back in that time.
-                        if now - one.at < naive.period {
+                        // What counts a little longer than it should, by this limit or by one before it, is not
+                        // given back in that time.
+                        if one.is_known && now - one.at < naive.period {
                             naive.taken.remove(index);
                         }
                     }
