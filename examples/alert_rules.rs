@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .convention(HttpConvention)
         .classify(StatusClassifier)
         .build()?;
-    let total = TimeoutLayer::new(Duration::from_secs(2)).named("profiles total");
+    let total = TimeoutLayer::new(Duration::from_secs(2)).name("profiles total");
     let rate = RateLimitLayer::new("profiles", RateOf::sliding_window(Rate::per_second(200)));
     let retry = RetryLayer::new("profiles").classify(StatusClassifier);
     let breaker = CircuitBreakerLayer::builder("profiles")
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bulkhead = BulkheadLayer::builder("profiles", Limit::fixed(32)?)
         .queue(Queue::try_new(64, Duration::from_millis(500))?)
         .build();
-    let attempt = TimeoutLayer::new(Duration::from_millis(800)).named("profiles attempt");
+    let attempt = TimeoutLayer::new(Duration::from_millis(800)).name("profiles attempt");
     let client = HttpClient::builder().name("profiles").build::<Body>()?;
     let (retrier, connections) = (retry.retrier(), client.connections());
     registry

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let stack = ServiceBuilder::new()
         .layer(RetryLayer::new("stock").classify(StatusClassifier).requests(Idempotent))
         .layer(CircuitBreakerLayer::builder("stock").classify(StatusClassifier).build())
-        .layer(TimeoutLayer::new(Duration::from_millis(500)).named("stock attempt"))
+        .layer(TimeoutLayer::new(Duration::from_millis(500)).name("stock attempt"))
         .service(HttpClient::builder().name("stock").deadline_header(EXPECTED_TIMEOUT).build::<Body>()?);
     let stock = ApiClient::builder("stock")
         .base_url(format!("{}/v1", upstream.url()))

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     {
         let addr = start_server(delay, status).await?;
         // Whatever the request's URL says, it goes to this server.
-        let server = buttress_http::Endpoint::try_new(client.clone(), &format!("http://{addr}"))?;
+        let server = buttress_http::HttpEndpoint::try_new(client.clone(), &format!("http://{addr}"))?;
         endpoints.push((name, Endpoint::new(server)));
     }
     let balance = Balance::builder("stock")

@@ -59,7 +59,7 @@ fn client() -> Result<(Client, Breakers<String>), BoxError> {
     let handle = breakers.breakers();
     let stack = ServiceBuilder::new()
         .layer(breakers)
-        .layer(TimeoutLayer::new(250 * MS).named("upstream attempt"))
+        .layer(TimeoutLayer::new(250 * MS).name("upstream attempt"))
         .service(HttpClient::builder().name("upstreams").build()?);
     Ok((BoxCloneSyncService::new(stack), handle))
 }

@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
     let registry = Registry::new();
     let telemetry =
         TelemetryLayer::builder("prices", &registry).slow(Slow::After(Duration::from_millis(20))).build()?;
-    let timeout = TimeoutLayer::new(Duration::from_millis(500)).named("prices");
+    let timeout = TimeoutLayer::new(Duration::from_millis(500)).name("prices");
     let retry = RetryLayer::new("prices").backoff(Backoff::constant(Duration::from_millis(30)));
     let trip = Trip::failure_rate(0.5, Window::calls(20)?)?.with_min_calls(10)?;
     let breaker = CircuitBreakerLayer::builder("prices").trip(trip).build();

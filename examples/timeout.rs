@@ -29,9 +29,9 @@ async fn backend(order: u32) -> io::Result<String> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let mut orders = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(Duration::from_millis(800)).named("orders total"))
+        .layer(TimeoutLayer::new(Duration::from_millis(800)).name("orders total"))
         .layer(RetryLayer::new("orders"))
-        .layer(TimeoutLayer::new(Duration::from_millis(300)).named("orders attempt"))
+        .layer(TimeoutLayer::new(Duration::from_millis(300)).name("orders attempt"))
         .service(service_fn(backend));
 
     for order in [1, 2] {

@@ -33,7 +33,7 @@ fn client(nginx: &Nginx) -> ApiClient {
         .layer(RateLimitLayer::new("bulk", Rate::try_new(1_000, Duration::from_secs(1)).unwrap()))
         .layer(RetryLayer::new("bulk").classify(StatusClassifier).requests(Idempotent))
         .layer(CircuitBreakerLayer::builder("bulk").classify(StatusClassifier).build())
-        .layer(TimeoutLayer::new(Duration::from_secs(60)).named("bulk attempt"))
+        .layer(TimeoutLayer::new(Duration::from_secs(60)).name("bulk attempt"))
         .layer(BulkheadLayer::new("bulk", Limit::fixed(10).unwrap()))
         .service(
             HttpClient::builder().name("bulk").read_timeout(Duration::from_secs(20)).build::<Body>().unwrap(),

@@ -6,6 +6,7 @@ mod app;
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use axum::{Router, body::Body};
+use buttress::postgres::Query;
 use buttress_http::HttpClient;
 use buttress_testkit::{
     Fault, FaultProxy, PostgresServer, RedisServer, Reply, TestDatabase, Upstream, example,
@@ -113,6 +114,65 @@ async fn users_profiles_and_health_on_real_servers() {
     assert!(report.is_clean(), "{report}");
 }
 
+async fn order(router: &Router, key: &str, body: &str) -> (u16, Value) {
+    let request =
+        Request::post("/orders").header("content-type", "application/json").header("idempotency-key", key);
+    let response = router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// Of the worker's queue, what an order needs.
+const QUEUE: &str = "create table worker_jobs (kind text, payload jsonb, key text unique, run_at timestamptz, max_attempts int)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_placed_once_for_each_key_with_its_job() {
+    let database = TestDatabase::new().await;
+    let settings = Settings { database_url: Some(database.url()), ..Settings::default() };
+    let app = App::start(settings).await.unwrap();
+    let router = app.router();
+    let tea = r#"{"item":"tea","quantity":2}"#;
+
+    let (status, problem) = order(&router, "a", tea).await;
+    assert_eq!(status, 503, "there is no queue yet: {problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("--example worker"), "{problem}");
+    app.system().execute(Query::new(QUEUE)).await.unwrap();
+
+    // All of them at once, as clients do that have no patience.
+    let all = (0..16).map(|_| {
+        let router = router.clone();
+        tokio::spawn(async move { order(&router, "a", tea).await })
+    });
+    let mut statuses = Vec::new();
+    for one in all.collect::<Vec<_>>() {
+        let (status, placed) = one.await.unwrap();
+        assert_eq!(placed, json!({ "id": placed["id"], "item": "tea", "quantity": 2 }));
+        statuses.push(status);
+    }
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], statuses[14], statuses[15]), (200, 200, 201), "{statuses:?}");
+    assert_eq!(order(&router, "b", tea).await.0, 201);
+    let counts = "select (select count(*) from orders), (select count(*) from worker_jobs), (select min(key) from worker_jobs)";
+    let row = app.system().query(Query::new(counts)).await.unwrap();
+    let counts: (i64, i64, String) = row.one().unwrap().read().unwrap();
+    assert_eq!(counts, (2, 2, "order/a".into()));
+
+    let wrong = [
+        ("a", r#"{"item":"tea","quantity":3}"#, 422),
+        ("", tea, 400),
+        ("c", r#"{"item":"tea","quantity":0}"#, 400),
+        ("c", r#"{"item":"t\u0000","quantity":1}"#, 400),
+        ("c", r#"{"item":"tea"}"#, 400),
+    ];
+    for (key, body, expected) in wrong {
+        let (status, problem) = order(&router, key, body).await;
+        assert_eq!((status, &problem["status"]), (expected, &json!(expected)), "{body}: {problem}");
+    }
+    assert_eq!(ask(&router, Method::POST, "/orders", tea).await.0, 400, "without a key");
+    app.close(Duration::from_secs(5)).await;
+}
+
 /// A cache that does not answer costs one caller its patience now and then, not each of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_in_a_black_hole_costs_next_to_nothing() {
@@ -133,6 +193,33 @@ async fn redis_in_a_black_hole_costs_next_to_nothing() {
     for id in 1000..1050 {
         let began = Instant::now();
         assert_eq!(get(&router, &format!("/users/{id}")).await.0, 404);
+        times.push(began.elapsed());
+    }
+    times.sort();
+    assert!(times[25] < Duration::from_millis(25), "{times:?}");
+    app.close(Duration::from_secs(1)).await;
+}
+
+/// Nor does a value cost it that is to be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_does_not_take_is_not_waited_for() {
+    let (database, redis) = (TestDatabase::new().await, RedisServer::start().await);
+    let proxy = FaultProxy::start(redis.addr()).await;
+    let app = App::start(Settings {
+        database_url: Some(database.url()),
+        redis_url: Some(format!("redis://{}", proxy.addr())),
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let many = "insert into users (name, email) select 'Ada', format('%s@example.com', n) from generate_series(1, 50) as n";
+    app.system().execute(Query::new(many)).await.unwrap();
+    let router = app.router();
+    proxy.set(Fault::BlackHole);
+    let mut times = Vec::new();
+    for id in 1..=50 {
+        let began = Instant::now();
+        assert_eq!(get(&router, &format!("/users/{id}")).await.0, 200);
         times.push(began.elapsed());
     }
     times.sort();
@@ -190,6 +277,7 @@ async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
         ("REDIS_URL", format!("http://root:{secret}@localhost"), "REDIS_URL: "),
         ("UPSTREAM_URL", "nowhere".to_owned(), "UPSTREAM_URL: "),
         ("GATEWAY_DASHBOARD", "9900".to_owned(), "GATEWAY_DASHBOARD: "),
+        ("GATEWAY_METRICS", "9901".to_owned(), "GATEWAY_METRICS: "),
         ("GATEWAY_DEADLINE", "soon".to_owned(), "GATEWAY_DEADLINE: "),
         // No clock goes so far.
         ("GATEWAY_DEADLINE", "300000000000y".to_owned(), "GATEWAY_DEADLINE: "),

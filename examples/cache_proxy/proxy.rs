@@ -37,7 +37,7 @@ impl Proxy {
         let cached = ServiceBuilder::new()
             .map_response(|response: Response<buttress_http_cache::ResponseBody<_>>| response.map(Body::new))
             .layer(cache.layer())
-            .layer(TimeoutLayer::new(Duration::from_secs(30)).named("origin"))
+            .layer(TimeoutLayer::new(Duration::from_secs(30)).name("origin"))
             .map_request(move |request| to_origin(request, &scheme, &authority))
             .service(client);
         Ok(Self { cached: BoxCloneSyncService::new(cached) })

@@ -8,7 +8,8 @@
 //! It needs no configuration. `DATABASE_URL`, `REDIS_URL` and `UPSTREAM_URL` say where its backends are; without them it
 //! starts throw-away servers where Postgres and Redis are installed, else it does with memory in place of Redis, answers
 //! 503 where it would need the database, and is its own upstream. `GATEWAY_ADDR` is where it listens (127.0.0.1:3000),
-//! `GATEWAY_DASHBOARD` where a live page of its layers is (127.0.0.1:9900, say; without it there is none).
+//! `GATEWAY_DASHBOARD` where a live page of its layers is (127.0.0.1:9900, say; without it there is none), `GATEWAY_METRICS`
+//! where Prometheus finds the same (127.0.0.1:9901, below `/metrics`).
 //! `GATEWAY_CONFIG` is the path of a file as `buttress.example.toml`, in place of the configuration in `app/settings.rs`; a
 //! SIGHUP reads it anew.
 //!
@@ -16,11 +17,13 @@
 //! case.
 
 mod app;
+mod metrics;
 mod serve;
 
 use std::{
     env, fmt,
     io::{self, Write},
+    net::SocketAddr,
     process::ExitCode,
     time::Duration,
 };
@@ -32,7 +35,10 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use self::app::{App, Settings};
+use self::{
+    app::{App, Settings},
+    metrics::Metrics,
+};
 
 /// The most that a stop may be made to wait.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,13 +71,8 @@ async fn run() -> Result<(), String> {
             deadline => deadline.map_err(|error| format!("GATEWAY_DEADLINE: {error}, it must be like 10s")),
         }
     })?;
-    let dashboard = variable("GATEWAY_DASHBOARD")?
-        .map(|address| {
-            address
-                .parse()
-                .map_err(|error| format!("GATEWAY_DASHBOARD: {error}, it must be like 127.0.0.1:9900"))
-        })
-        .transpose()?;
+    let dashboard = address_of("GATEWAY_DASHBOARD", "127.0.0.1:9900")?;
+    let metrics = address_of("GATEWAY_METRICS", "127.0.0.1:9901")?;
     let app = App::start(Settings {
         config: variable("GATEWAY_CONFIG")?.map(Into::into),
         database_url: variable("DATABASE_URL")?,
@@ -81,6 +82,14 @@ async fn run() -> Result<(), String> {
         throw_away: true,
     })
     .await?;
+    let metrics = match metrics {
+        Some(address) => Some(
+            Metrics::serve(address, app.system())
+                .await
+                .map_err(|error| format!("GATEWAY_METRICS: {address}: {error}"))?,
+        ),
+        None => None,
+    };
     let listener = TcpListener::bind(&address).await.map_err(|error| {
         format!("cannot listen on {address} ({error}): set GATEWAY_ADDR to a free one, like 127.0.0.1:0")
     })?;
@@ -94,6 +103,9 @@ async fn run() -> Result<(), String> {
     if let Some(address) = app.system().dashboard() {
         say(format_args!("  the live page: http://{address}/"));
     }
+    if let Some(metrics) = &metrics {
+        say(format_args!("  for Prometheus: http://{}/metrics", metrics.address()));
+    }
     let end = serve::serve(listener, app.router(), signals.obey(&app), deadline)
         .await
         .map_err(|error| format!("the server failed: {error}"))?;
@@ -105,6 +117,11 @@ async fn run() -> Result<(), String> {
 /// For whoever still reads it. Where Ctrl-C ends a whole pipeline nobody does, and `println!` would panic.
 fn say(words: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{words}");
+}
+
+fn address_of(name: &str, like: &str) -> Result<Option<SocketAddr>, String> {
+    let address = variable(name)?.map(|address| address.parse());
+    address.transpose().map_err(|error| format!("{name}: {error}, it must be like {like}"))
 }
 
 /// Set, and not empty.

@@ -77,10 +77,10 @@ pub(crate) fn protect(
     world.gauge("open", move || if state.state() == State::Open { 1.0 } else { 0.0 });
     world.gauge("limit", move || limit.limit() as f64);
     ServiceBuilder::new()
-        .layer(TimeoutLayer::new(4 * SECOND).named("total"))
+        .layer(TimeoutLayer::new(4 * SECOND).name("total"))
         .layer(RetryLayer::new("backend"))
         .layer(breaker)
-        .layer(TimeoutLayer::new(SECOND).named("attempt"))
+        .layer(TimeoutLayer::new(SECOND).name("attempt"))
         .layer(bulkhead)
         .service(world.backend(backend))
 }

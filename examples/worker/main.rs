@@ -94,7 +94,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         .with_name("jobs-db")
         // For each job, and for the worker itself.
         .with_pool_size(settings.concurrency as usize + 2)
-        .with_create_timeout(Duration::from_secs(2));
+        .with_connect_timeout(Duration::from_secs(2));
     let database = Postgres::new(config.clone()).map_err(|error| format!("DATABASE_URL: {error}"))?;
     let breaker = CircuitBreakerLayer::builder("jobs-db")
         .trip(Trip::consecutive(5)?)

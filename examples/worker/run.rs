@@ -70,7 +70,7 @@ where
             kinds,
             perform,
             limiter,
-            limit: TimeoutLayer::new(settings.job_timeout).named("jobs"),
+            limit: TimeoutLayer::new(settings.job_timeout).name("jobs"),
             backoff: backoff.unwrap_or(Backoff::constant(longest)),
             counts: Counts::new("jobs"),
             running: JoinSet::new(),

@@ -52,7 +52,7 @@ impl<F, C> Builder<Sticky<F>, C> {
     ///
     /// # Errors
     /// When it is no number in these bounds.
-    pub fn try_bounded(mut self, times: f64) -> Result<Self, InvalidBalance> {
+    pub fn bounded(mut self, times: f64) -> Result<Self, InvalidBalance> {
         if !(1.05..=100.0).contains(&times) {
             return Err(InvalidBalance("the bound of a sticky balancer is from 1.05 to 100 times the share"));
         }
@@ -74,7 +74,7 @@ impl<P, C> Builder<P, C> {
     ///
     /// # Errors
     /// When it is out of these bounds.
-    pub fn try_decay(mut self, decay: Duration) -> Result<Self, InvalidBalance> {
+    pub fn decay(mut self, decay: Duration) -> Result<Self, InvalidBalance> {
         if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&decay) {
             return Err(InvalidBalance("the decay of a latency is from 100 ms to 1 h"));
         }
@@ -246,13 +246,13 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let builder = || Balance::builder("refused");
         for decay in [Duration::ZERO, Duration::from_millis(99), Duration::from_secs(3_601)] {
-            assert!(builder().try_decay(decay).is_err());
+            assert!(builder().decay(decay).is_err());
         }
         for bound in [1.0, f64::NAN, f64::INFINITY, -2.0, 101.0] {
-            assert!(builder().sticky(|n: &u32| Some(*n)).try_bounded(bound).is_err());
+            assert!(builder().sticky(|n: &u32| Some(*n)).bounded(bound).is_err());
         }
         for weight in [0.0, -1.0, f64::NAN, f64::INFINITY, 1_001.0] {
-            assert!(Endpoint::new(()).try_weight(weight).is_err());
+            assert!(Endpoint::new(()).weight(weight).is_err());
         }
     }
 }

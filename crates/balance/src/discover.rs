@@ -9,7 +9,7 @@ impl<P, C> Builder<P, C> {
     ///
     /// # Errors
     /// When it is 0.
-    pub fn try_max_endpoints(mut self, most: usize) -> Result<Self, InvalidBalance> {
+    pub fn max_endpoints(mut self, most: usize) -> Result<Self, InvalidBalance> {
         let one_at_least = InvalidBalance("a balancer has room for one endpoint at least");
         self.settings.max_endpoints = NonZeroUsize::new(most).ok_or(one_at_least)?;
         Ok(self)

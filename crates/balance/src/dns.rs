@@ -34,7 +34,7 @@ pub struct Dns {
     port: u16,
     server: Option<SocketAddr>,
     ttl: Ttl,
-    retry: Backoff,
+    backoff: Backoff,
 }
 
 /// The bounds of a TTL.
@@ -56,7 +56,7 @@ impl Dns {
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
         let ttl = Ttl { floor: Duration::from_secs(1), ceiling: Duration::from_secs(300) };
-        Self { host: host.to_owned(), port, server: None, ttl, retry: Backoff::default() }
+        Self { host: host.to_owned(), port, server: None, ttl, backoff: Backoff::default() }
     }
 
     /// Asks this DNS server, by UDP and TCP, and nobody else. Default: `/etc/hosts` and the servers of `/etc/resolv.conf`,
@@ -76,8 +76,8 @@ impl Dns {
 
     /// Waits so long after a lookup that failed. Default: 100 ms, doubling, at most 10 s, with full jitter.
     #[must_use]
-    pub const fn retry(mut self, retry: Backoff) -> Self {
-        self.retry = retry;
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
         self
     }
 
@@ -90,7 +90,7 @@ impl Dns {
     where
         F: FnMut(SocketAddr) -> Endpoint<S>,
     {
-        let Self { host, port, server, ttl, retry } = self;
+        let Self { host, port, server, ttl, backoff } = self;
         if port == 0 {
             return Err(InvalidDns::PortZero);
         }
@@ -98,6 +98,6 @@ impl Dns {
             return Err(InvalidDns::Ttl { floor: ttl.floor, ceiling: ttl.ceiling });
         }
         let lookups = Lookups::new(&host, server)?;
-        Ok(DnsEndpoints::new(&host, port, lookups, ttl, retry, make))
+        Ok(DnsEndpoints::new(&host, port, lookups, ttl, backoff, make))
     }
 }

@@ -22,7 +22,7 @@ impl<S> Endpoint<S> {
     ///
     /// # Errors
     /// When it is no number in these bounds.
-    pub fn try_weight(mut self, weight: f64) -> Result<Self, InvalidWeight> {
+    pub fn weight(mut self, weight: f64) -> Result<Self, InvalidWeight> {
         if !(0.001..=1_000.0).contains(&weight) {
             return Err(InvalidWeight(weight));
         }
@@ -47,7 +47,7 @@ pub enum Change<K, S> {
     Remove(K),
 }
 
-/// A weight that cannot be: from [`Endpoint::try_weight`].
+/// A weight that cannot be: from [`Endpoint::weight`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InvalidWeight(f64);
 

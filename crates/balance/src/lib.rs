@@ -21,6 +21,7 @@ mod pick;
 mod pool;
 mod rotation;
 mod service;
+mod shown;
 mod sticky;
 mod sync;
 mod verdicts;

@@ -2,10 +2,7 @@ use std::{
     fmt,
     sync::{
         Weak,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -17,6 +14,7 @@ use crate::{
     load::{Load, Pace},
     pool::Pool,
     rotation::Tally,
+    shown::Gone,
     verdicts::Verdicts,
 };
 
@@ -52,7 +50,7 @@ pub(crate) struct State {
     pub(crate) avoided_until: AtomicU64,
     /// Its slow start is over then.
     pub(crate) settled_at: AtomicU64,
-    removed: AtomicBool,
+    removed: Gone,
 }
 
 impl State {
@@ -66,7 +64,7 @@ impl State {
             ejections: AtomicU64::new(0),
             avoided_until: AtomicU64::new(0),
             settled_at: AtomicU64::new(0),
-            removed: AtomicBool::new(false),
+            removed: Gone::new(),
         }
     }
 
@@ -84,12 +82,12 @@ impl State {
     }
 
     pub(crate) fn remove(&self) {
-        self.removed.store(true, Release);
+        self.removed.set();
     }
 
     #[inline]
     pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Acquire)
+        self.removed.is_set()
     }
 
     #[inline]

@@ -27,7 +27,7 @@ fn member(key: usize, weight: f64) -> Arc<Member> {
         key,
         label: key.to_string().into(),
         hash: sticky::hash(&key),
-        endpoint: Endpoint::new(()).try_weight(weight).unwrap(),
+        endpoint: Endpoint::new(()).weight(weight).unwrap(),
         pool: Weak::<Pool<usize, ()>>::new(),
         began: Instant::now(),
         pace: rules().pace,

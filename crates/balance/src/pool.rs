@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, Guard};
 use buttress_core::Decision;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     config::{Nanos, Settings, nanos},
@@ -20,6 +19,8 @@ use crate::{
     member::Member,
     pick::Rules,
     rotation::{INTERVAL, Rotation},
+    shown::Shown,
+    sync::Looked,
 };
 
 /// What looks for endpoints until it is dropped.
@@ -50,11 +51,9 @@ pub(crate) struct Pool<K, S> {
     pub(crate) rules: Rules,
     pub(crate) me: Weak<Self>,
     pub(crate) began: Instant,
-    view: ArcSwap<View<K, S>>,
+    pub(crate) shown: Shown<View<K, S>>,
     /// When the rotation has something to do by itself.
     due: AtomicU64,
-    /// Tells those who wait that the view is another one.
-    pub(crate) changed: Arc<Notify>,
     pub(crate) ejections: AtomicU64,
     registry: Mutex<Registry<K, S>>,
 }
@@ -85,13 +84,12 @@ impl<K, S> Pool<K, S> {
             rules,
             me: Weak::clone(me),
             began: Instant::now(),
-            view: ArcSwap::from_pointee(View {
+            shown: Shown::new(View {
                 candidates: Box::default(),
                 far: Box::default(),
                 discovery: Discovery::Pending,
             }),
             due: AtomicU64::new(if settings.ejection.is_off() { Nanos::MAX } else { INTERVAL }),
-            changed: Arc::new(Notify::new()),
             ejections: AtomicU64::new(0),
             registry: Mutex::new(Registry {
                 members: Vec::new(),
@@ -122,8 +120,8 @@ impl<K, S> Pool<K, S> {
     }
 
     #[inline]
-    pub(crate) fn view(&self) -> Guard<Arc<View<K, S>>> {
-        self.view.load()
+    pub(crate) fn view(&self) -> Looked<View<K, S>> {
+        self.shown.look()
     }
 
     /// The endpoint for a call, where there is one.
@@ -260,12 +258,12 @@ impl<K, S> Pool<K, S> {
         let (in_rotation, endpoints) = (registry.rotation.in_rotation(), registry.members.len());
         let [candidates, far] = self.candidates(&registry);
         let new = View { candidates, far, discovery: registry.discovery };
-        let old = self.view.swap(Arc::new(new));
+        let old = self.shown.show(new);
         change.gone.iter().for_each(|member| member.state.remove());
         drop(registry);
 
         // Without the lock: subscribers, wakers and services that are dropped are others' code.
-        self.changed.notify_waiters();
+        self.shown.tell();
         for (member, event) in &change.events {
             event.tell(self.settings.origin, &member.label);
         }

@@ -7,10 +7,7 @@ use std::{
 
 use buttress_core::{Deadline, Reason};
 use pin_project_lite::pin_project;
-use tokio::{
-    sync::futures::OwnedNotified,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
@@ -18,6 +15,7 @@ use crate::{
     config::Nanos,
     member::Member,
     pool::{Discovering, Discovery, Pool},
+    sync::Listening,
 };
 
 /// For at most so many endpoints a call waits at the same time.
@@ -34,7 +32,7 @@ pin_project! {
         // It goes on for a call that is all that is left of the balancer.
         _discovery: Option<Discovering>,
         #[pin]
-        changed: OwnedNotified,
+        changed: Listening,
         #[pin]
         timer: Option<Sleep>,
     }
@@ -69,7 +67,7 @@ impl<K, S> Waiting<K, S> {
             });
         }
         let seats = asked.map(|(member, service)| Seat { member, service }).into_iter().collect();
-        let changed = Arc::clone(&pool.changed).notified_owned();
+        let changed = pool.shown.listen();
         Box::pin(Self {
             pool,
             key,
@@ -97,7 +95,7 @@ impl<K, S: Clone> Waiting<K, S> {
             let changed = this.changed.as_mut().poll(cx).is_ready();
             if changed {
                 // Before the look at the endpoints: what changes after that is told.
-                this.changed.set(Arc::clone(&this.pool.changed).notified_owned());
+                this.changed.set(this.pool.shown.listen());
             }
             if changed || !*this.seated {
                 *this.seated = true;

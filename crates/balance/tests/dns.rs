@@ -31,8 +31,8 @@ fn ips(ips: &[&str]) -> Vec<IpAddr> {
 }
 
 fn dns(server: &DnsServer) -> Dns {
-    let retry = Backoff::exponential(Duration::from_millis(20), Duration::from_millis(200)).unwrap();
-    Dns::new("stock.test", 80).server(server.addr()).retry(retry)
+    let backoff = Backoff::exponential(Duration::from_millis(20), Duration::from_millis(200)).unwrap();
+    Dns::new("stock.test", 80).server(server.addr()).backoff(backoff)
 }
 
 fn stock(server: &DnsServer) -> DnsEndpoints<impl FnMut(SocketAddr) -> Endpoint<SocketAddr> + use<>> {

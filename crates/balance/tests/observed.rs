@@ -24,7 +24,7 @@ fn settings_are_those_in_force() {
         .slow_start(Duration::ZERO)
         .zone("secret")
         .sticky(|&()| Some(1))
-        .try_bounded(1.5)
+        .bounded(1.5)
         .unwrap()
         .build([(1, failing())]);
     assert_eq!(
@@ -130,7 +130,7 @@ fn a_names_resolution_tells_its_settings_and_ends_with_its_endpoints() {
     let endpoints = Dns::new("localhost", 80)
         .server("127.0.0.1:53".parse().unwrap())
         .ttl_between(2 * SECOND, 9 * SECOND)
-        .retry(retry)
+        .backoff(retry)
         .endpoints(|addr: SocketAddr| Endpoint::new(addr))
         .unwrap();
     let weak = endpoints.resolution().downgrade();
@@ -139,9 +139,9 @@ fn a_names_resolution_tells_its_settings_and_ends_with_its_endpoints() {
         [
             Setting::new("ttl_floor", SettingValue::Duration(2 * SECOND)),
             Setting::new("ttl_ceiling", SettingValue::Duration(9 * SECOND)),
-            Setting::new("retry_first", SettingValue::Duration(MS)),
-            Setting::new("retry_cap", SettingValue::Duration(SECOND)),
-            Setting::new("retry_factor", SettingValue::Ratio(2.0)),
+            Setting::new("backoff_first", SettingValue::Duration(MS)),
+            Setting::new("backoff_cap", SettingValue::Duration(SECOND)),
+            Setting::new("backoff_factor", SettingValue::Ratio(2.0)),
         ]
     );
     drop(endpoints);

@@ -211,7 +211,7 @@ async fn more_endpoints_than_may_be_are_left_out_and_told_once() {
     let told = told("more_endpoints_than_may_be_are_left_out_and_told_once");
     assert!(told.len() == 1 && told[0].contains("limit=1000"), "{told:?}");
 
-    let few = Balance::builder("few").try_max_endpoints(3).unwrap().discover(all());
+    let few = Balance::builder("few").max_endpoints(3).unwrap().discover(all());
     settle().await;
     for _ in 0..100 {
         assert!(few.clone().oneshot(()).await.unwrap() < 3);

@@ -33,7 +33,7 @@ async fn reads_go_on_while_a_replica_of_postgres_is_away() {
             .unwrap()
             .with_name(format!("replica {id}"))
             .with_pool_size(4);
-        let db = Postgres::new(config.with_create_timeout(Duration::from_secs(1))).unwrap();
+        let db = Postgres::new(config.with_connect_timeout(Duration::from_secs(1))).unwrap();
         db.query(Query::new(format!("create table me as select {id}::int4 as id"))).await.unwrap();
         endpoints.push((id, Endpoint::new(db)));
     }
@@ -41,7 +41,7 @@ async fn reads_go_on_while_a_replica_of_postgres_is_away() {
         .classify(SqlStateClassifier)
         .ejection(ejection())
         .slow_start(SLOW_START)
-        .try_decay(DECAY)
+        .decay(DECAY)
         .unwrap()
         .build(endpoints);
     let retry = RetryLayer::new("replicas")
@@ -100,7 +100,7 @@ async fn reads_go_on_while_a_redis_is_away() {
         .classify(KindClassifier)
         .ejection(ejection())
         .slow_start(SLOW_START)
-        .try_decay(DECAY)
+        .decay(DECAY)
         .unwrap()
         .build(endpoints);
     let retry = RetryLayer::new("redis")

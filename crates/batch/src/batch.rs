@@ -14,7 +14,7 @@ use crate::{ResponseFuture, Stats, inner::Inner, shared::Shared};
 /// A batcher, and the handle to it, for code that is no service: to call it, to close it and to read its figures. Clones are
 /// the same batcher.
 ///
-/// It is made by [`BatchLayer::function`](crate::BatchLayer::function) or [`Batched::handle`](crate::Batched::handle).
+/// It is made by [`BatchLayer::function`](crate::BatchLayer::function) or [`Batched::batch`](crate::Batched::batch).
 pub struct Batch<Req, Res, E>(Arc<dyn AnyInner<Req, Res, E>>);
 
 impl<Req, Res, E> Batch<Req, Res, E>

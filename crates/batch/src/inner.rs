@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use buttress_core::Rejectable;
 use tower_service::Service;
@@ -6,6 +6,7 @@ use tower_service::Service;
 use crate::{
     rules::Rules,
     shared::Shared,
+    sync::{Mutex, PoisonError, spawn},
     worker::{Worker, work},
 };
 
@@ -43,6 +44,9 @@ impl<S, Req, Res, E> Inner<S, Req, Res, E> {
         E: Rejectable + Send + 'static,
     {
         // Where there is no runtime, it is dropped, and tells that it is gone.
-        tokio::spawn(work(Worker::new(self.clone(), number)));
+        spawn(work(Worker::new(self.clone(), number)));
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;

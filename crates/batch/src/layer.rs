@@ -135,7 +135,7 @@ impl<Req, Res, E> BatchLayer<Req, Res, E> {
         Res: Send + 'static,
         E: Rejectable + Send + 'static,
     {
-        Batched::new(Function(function), self.rules.clone()).handle()
+        Batched::new(Function(function), self.rules.clone()).batch()
     }
 
     /// Sends the items of a stream in batches, and is the stream of their results: one for each item, in their order.

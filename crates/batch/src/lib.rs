@@ -15,6 +15,7 @@ mod service;
 mod shared;
 mod split;
 mod stats;
+mod sync;
 mod worker;
 
 pub use batch::Batch;

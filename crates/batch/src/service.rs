@@ -21,7 +21,7 @@ impl<S, Req, Res, E> Batched<S, Req, Res, E> {
 
     /// A handle to the same batcher.
     #[must_use]
-    pub fn handle(&self) -> Batch<Req, Res, E>
+    pub fn batch(&self) -> Batch<Req, Res, E>
     where
         S: Service<Vec<Req>, Response = Vec<Result<Res, E>>, Error = E> + Clone + Send + 'static,
         S::Future: Send,

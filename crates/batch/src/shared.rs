@@ -1,11 +1,10 @@
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
 };
 
 use buttress_core::{Origin, Reason, Rejected};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     Stats,
@@ -13,6 +12,7 @@ use crate::{
     outcome::Outcome,
     rules::Limits,
     seats::{Laid, Left},
+    sync::{Mutex, MutexGuard, Notify, PoisonError},
 };
 
 /// The one lock of a batcher. Under it nothing of the user's is cloned, dropped, compared or woken.

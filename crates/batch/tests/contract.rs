@@ -123,7 +123,7 @@ async fn clones_and_handles_gather_together() {
     let backend = Backend::new();
     let [layer, _] = layers("clones");
     let first = layer.layer(backend.service());
-    let (second, handle) = (first.clone(), first.handle());
+    let (second, handle) = (first.clone(), first.batch());
     backend.reply_after(3);
     let alone = tokio::spawn(first.clone().oneshot(0));
     support::settle().await;
@@ -215,7 +215,7 @@ fn a_call_allocates_nothing_and_a_batch_little() {
             }
         });
     });
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!(stats.items, CALLERS * 101);
     assert!(stats.batches < 110, "{stats:?}");
     assert!(counted.count < 10 * stats.batches, "{counted:?}");

@@ -18,7 +18,7 @@ async fn equal_keys_are_loaded_once_in_a_batch() {
     // Nothing is kept.
     assert_eq!(service.clone().oneshot(5).await, Ok(50));
     assert_eq!(backend.batches().len(), 4);
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!((stats.batches, stats.items), (4, 11));
 }
 
@@ -129,5 +129,5 @@ async fn batches_beside_each_other_are_bisected_each_by_itself() {
         let poison = [110, 125].contains(&request);
         assert_eq!(result, if poison { Err(Failure::Poison) } else { Ok(request * 10) });
     }
-    assert_eq!(service.handle().stats().failed, 0);
+    assert_eq!(service.batch().stats().failed, 0);
 }

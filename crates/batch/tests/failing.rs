@@ -34,7 +34,7 @@ async fn each_request_has_its_own_error() {
     let service = batching("own_error", &backend);
     let results = together(&service, [3, MISSING, 4]).await;
     assert_eq!(results, [Ok(30), Err(Failure::NotFound(MISSING)), Ok(40)]);
-    assert_eq!(service.handle().stats().failed, 0);
+    assert_eq!(service.batch().stats().failed, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn regression_26_of_a_hundred_only_the_poison_fails() {
         assert_eq!(result, if request == 142 { Err(Failure::Poison) } else { Ok(request * 10) });
     }
     assert!(backend.batches().len() <= 2 + 15, "{:?}", backend.sizes());
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!((stats.batches, stats.failed, stats.splits), (3, 0, (backend.batches().len() as u64 - 3) / 2));
 }
 
@@ -127,7 +127,7 @@ async fn regression_25_one_failed_batch_poisons_nothing() {
         assert!(all(calls).await.into_iter().all(|result| result.is_err()));
         assert_eq!(service.clone().oneshot(5).await, Ok(50));
     }
-    assert_eq!(service.handle().stats().failed, 3);
+    assert_eq!(service.batch().stats().failed, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,7 +214,7 @@ async fn a_panic_inside_harms_its_batch_only() {
             assert_eq!((rejected.reason(), rejected.sent()), (Reason::BatchFailed, sent), "{at}");
         }
         assert_eq!(results, [Ok(60), Ok(70), Ok(80)]);
-        assert_eq!(service.handle().stats().failed, 1);
+        assert_eq!(service.batch().stats().failed, 1);
         // A lone caller gets it himself.
         assert_eq!(service.clone().oneshot(4).await, Ok(40));
         settle().await;
@@ -326,7 +326,7 @@ async fn one_who_left_makes_no_failure_of_a_bisection() {
     calls.remove(7).abort();
     all(calls).await;
     settle().await;
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!((stats.failed, stats.abandoned), (0, 0), "{stats:?}");
 }
 
@@ -371,7 +371,7 @@ impl Drop for Touchy {
 async fn a_call_that_panics_when_it_is_dropped_is_over() {
     let service = layer("dropped").layer(service_fn(Touchy));
     assert!(call(&service, 13).await.is_err_and(|error| error.is_panic()));
-    timeout(MS, service.handle().close()).await.expect("nothing is left to do");
+    timeout(MS, service.batch().close()).await.expect("nothing is left to do");
 }
 
 #[tokio::test(start_paused = true)]
@@ -381,6 +381,6 @@ async fn a_lone_call_that_panics_at_once_is_counted() {
         std::future::ready::<Answer>(Ok(Vec::new()))
     }));
     assert!(call(&service, 1).await.is_err());
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!((stats.batches, stats.abandoned), (1, 1));
 }

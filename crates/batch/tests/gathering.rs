@@ -106,7 +106,7 @@ async fn what_is_beyond_the_bound_is_refused_at_once() {
     let backend = Backend::taking(MS);
     let service = layer("overloaded").max_waiting(10).layer(backend.clone());
     let calls = call_in_turn(&service, 0..12).await;
-    assert_eq!(service.handle().stats().waiting, 10);
+    assert_eq!(service.batch().stats().waiting, 10);
     let start = Instant::now();
     let refused = rejected(service.clone().oneshot(13).await);
     assert_eq!((refused.reason(), refused.sent()), (Reason::Overloaded, false));
@@ -160,11 +160,11 @@ async fn figures_are_told() {
     let backend = Backend::taking(MS);
     let service = batching("figures", &backend);
     all(call_in_turn(&service, 0..10).await).await;
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!((stats.batches, stats.items, stats.waiting, stats.failed), (3, 10, 0, 0));
     assert!((stats.mean_size() - 10.0 / 3.0).abs() < 1e-9);
     let mut seen = Vec::new();
-    service.handle().observe(&mut |metric| seen.push(format!("{} {:?}", metric.name, metric.value)));
+    service.batch().observe(&mut |metric| seen.push(format!("{} {:?}", metric.name, metric.value)));
     assert!(seen.contains(&"batches Counter(3)".to_owned()), "{seen:?}");
     assert!(seen.contains(&"waiting Gauge(0.0)".to_owned()), "{seen:?}");
     assert_eq!(format!("{service:?}"), "Batched { origin: batch `figures`, .. }");

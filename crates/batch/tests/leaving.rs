@@ -33,7 +33,7 @@ async fn who_leaves_in_time_is_not_sent() {
         calls.remove(at).abort();
     }
     settle().await;
-    assert_eq!(service.handle().stats().waiting, 3);
+    assert_eq!(service.batch().stats().waiting, 3);
     all(calls).await;
     assert_eq!(backend.batches(), [vec![0], vec![1], vec![3, 5, 6]]);
 }
@@ -48,7 +48,7 @@ async fn who_leaves_later_leaves_the_others_alone() {
     calls.remove(4).abort();
     let results = all(calls).await;
     assert_eq!(results, [0, 1, 2, 3, 5].map(|request| Ok(request * 10)));
-    assert_eq!(service.handle().stats().abandoned, 0);
+    assert_eq!(service.batch().stats().abandoned, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +63,7 @@ async fn a_call_that_hangs_ends_with_its_last_caller() {
     assert_eq!(backend.sizes(), [1, 1, 4]);
     calls.iter().for_each(tokio::task::JoinHandle::abort);
     settle().await;
-    let stats = service.handle().stats();
+    let stats = service.batch().stats();
     assert_eq!((stats.abandoned, stats.waiting, stats.failed), (3, 0, 0));
     assert_eq!(backend.ended(), 0);
     assert_eq!(timeout(2 * HOUR, service.oneshot(7)).await.unwrap(), Ok(70));
@@ -97,7 +97,7 @@ async fn a_service_that_never_becomes_ready_is_let_go_with_the_last_who_waits() 
     calls.iter().for_each(tokio::task::JoinHandle::abort);
     settle().await;
     assert_eq!(Arc::strong_count(&alive), 2);
-    timeout(MS, service.handle().close()).await.expect("nothing is left to do");
+    timeout(MS, service.batch().close()).await.expect("nothing is left to do");
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +187,7 @@ async fn closing_drains() {
     let backend = Backend::taking(MS);
     let service = batching("closing", &backend);
     let calls = call_in_turn(&service, 0..10).await;
-    let handle = service.handle();
+    let handle = service.batch();
     let closing = tokio::spawn(async move { handle.close().await });
     settle().await;
     let refused = rejected(service.clone().oneshot(11).await);
@@ -196,7 +196,7 @@ async fn closing_drains() {
     assert_eq!(backend.ended(), 3);
     assert!(all(calls).await.into_iter().all(|result| result.is_ok()));
     // Once more, at once.
-    service.handle().close().await;
+    service.batch().close().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,13 +206,13 @@ async fn closing_ends_a_linger_and_waits_for_a_lone_caller() {
     let waits = call(&service, 1);
     settle().await;
     let start = Instant::now();
-    service.handle().close().await;
+    service.batch().close().await;
     assert_eq!((start.elapsed(), waits.await.unwrap()), (MS, Ok(10)));
 
     let service = batching("closing_alone", &backend);
     let alone = call(&service, 1);
     settle().await;
-    service.handle().close().await;
+    service.batch().close().await;
     assert_eq!(backend.ended(), 2);
     assert_eq!(alone.await.unwrap(), Ok(10));
 }
@@ -266,7 +266,7 @@ fn without_a_runtime_it_panics_and_leaves_nothing() {
         call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }));
     assert!(second.is_err());
-    assert_eq!(service.handle().stats().waiting, 0);
+    assert_eq!(service.batch().stats().waiting, 0);
     opens.notify_one();
     assert!(alone.as_mut().poll(&mut cx).is_ready());
     let runtime = Builder::new_current_thread().build().unwrap();
@@ -309,7 +309,7 @@ async fn a_service_that_panics_when_it_is_let_go_harms_nobody() {
     assert!(!panics.load(Relaxed));
     calls[0].abort();
     settle().await;
-    timeout(MS, service.handle().close()).await.expect("nothing is left to do");
+    timeout(MS, service.batch().close()).await.expect("nothing is left to do");
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn a_waker_that_owns_another_call_may_be_the_last() {
             drop(owner);
             // Another task polls it now, and the first is gone with its last waker.
             assert!(moved.as_mut().poll(&mut noop).is_pending());
-            send.send(service.handle().stats().waiting).unwrap();
+            send.send(service.batch().stats().waiting).unwrap();
         });
     });
     assert_eq!(receive.recv_timeout(Duration::from_secs(20)), Ok(1));

@@ -14,8 +14,8 @@ use tower::{Layer, ServiceExt};
 fn settings_are_those_in_force() {
     let backend = Backend::taking(MS);
     let service = layer("settings").max_size(7).linger(MS).bisect(|_| true).layer(backend.clone());
-    let weak = service.handle().downgrade();
-    assert!(weak.is_same(&service.handle().downgrade()));
+    let weak = service.batch().downgrade();
+    assert!(weak.is_same(&service.batch().downgrade()));
     assert_eq!(
         settings(&*weak.upgrade().unwrap()),
         [
@@ -32,7 +32,7 @@ fn settings_are_those_in_force() {
     drop(service);
     assert!(weak.upgrade().is_none());
     let weighed = layer("weighed").max_weight(9, |_| 3).share_errors().layer(backend);
-    let seen = settings(&weighed.handle());
+    let seen = settings(&weighed.batch());
     assert_eq!(seen[1], Setting::new("max_weight", SettingValue::Count(9)));
     assert_eq!(seen[3], Setting::new("linger", SettingValue::Off));
     assert_eq!(seen[6], Setting::new("share_errors", SettingValue::Word("on")));

@@ -59,7 +59,7 @@ where
     for caller in callers {
         answered += timeout(Duration::from_secs(60), caller).await.expect("nobody waits for ever").unwrap();
     }
-    let handle = service.handle();
+    let handle = service.batch();
     timeout(Duration::from_secs(60), handle.close()).await.expect("it drains");
     assert_eq!(handle.stats().waiting, 0);
     answered

@@ -23,7 +23,7 @@ pub(crate) use self::gather::{Gather, Verdict};
 ///
 /// let adaptive = Adaptive::aimd()
 ///     .with_limits(4, 32, 256)?
-///     .with_backoff(0.75)?
+///     .with_backoff_ratio(0.75)?
 ///     .with_slow_call(Duration::from_millis(500))?;
 /// # Ok::<_, buttress_bulkhead::InvalidLimit>(())
 /// ```
@@ -33,7 +33,7 @@ pub struct Adaptive {
     pub(crate) min: u32,
     pub(crate) initial: u32,
     pub(crate) max: u32,
-    backoff: f64,
+    backoff_ratio: f64,
     window: Duration,
     slow_call: Duration,
 }
@@ -84,7 +84,7 @@ impl Adaptive {
             min: 1,
             initial: 20,
             max,
-            backoff: 0.9,
+            backoff_ratio: 0.9,
             window: Duration::from_millis(100),
             slow_call: Duration::from_secs(1),
         }
@@ -93,7 +93,7 @@ impl Adaptive {
     /// The least limit, the one to begin with, and the highest.
     ///
     /// # Errors
-    /// If one of them is zero or above [`Limit::MOST`](crate::Limit::MOST), or they are not in that order.
+    /// If one of them is zero or above [`Limit::MAX`](crate::Limit::MAX), or they are not in that order.
     pub const fn with_limits(mut self, min: u32, initial: u32, max: u32) -> Result<Self, InvalidLimit> {
         match (within_range(min), within_range(initial), within_range(max)) {
             (Err(invalid), ..) | (_, Err(invalid), _) | (.., Err(invalid)) => return Err(invalid),
@@ -113,11 +113,11 @@ impl Adaptive {
     ///
     /// # Errors
     /// If that is not from 0.1 to 0.99.
-    pub fn with_backoff(mut self, factor: f64) -> Result<Self, InvalidLimit> {
-        if !(0.1..=0.99).contains(&factor) {
-            return Err(InvalidLimit::Backoff(factor));
+    pub fn with_backoff_ratio(mut self, ratio: f64) -> Result<Self, InvalidLimit> {
+        if !(0.1..=0.99).contains(&ratio) {
+            return Err(InvalidLimit::BackoffRatio(ratio));
         }
-        self.backoff = factor;
+        self.backoff_ratio = ratio;
         Ok(self)
     }
 
@@ -164,7 +164,7 @@ mod tests {
         }
         assert!(aimd.with_limits(3, 3, 3).is_ok());
         for factor in [0.0, 1.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(aimd.with_backoff(factor), Err(InvalidLimit::Backoff(_))));
+            assert!(matches!(aimd.with_backoff_ratio(factor), Err(InvalidLimit::BackoffRatio(_))));
         }
         for length in [Duration::ZERO, Duration::from_micros(999), Duration::MAX] {
             assert_eq!(aimd.with_window(length), Err(InvalidLimit::Window(length)));

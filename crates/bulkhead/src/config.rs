@@ -28,12 +28,12 @@ enum Kind {
 
 impl Limit {
     /// The highest limit there can be.
-    pub const MOST: u32 = 1_000_000;
+    pub const MAX: u32 = 1_000_000;
 
     /// At most so many calls at once.
     ///
     /// # Errors
-    /// If that is zero or above [`MOST`](Self::MOST).
+    /// If that is zero or above [`MAX`](Self::MAX).
     pub const fn fixed(calls: u32) -> Result<Self, InvalidLimit> {
         match within_range(calls) {
             Ok(()) => Ok(Self::of(Kind::Fixed(calls))),
@@ -119,7 +119,7 @@ impl Limit {
 pub(crate) const fn within_range(limit: u32) -> Result<(), InvalidLimit> {
     match limit {
         0 => Err(InvalidLimit::Zero),
-        1..=Limit::MOST => Ok(()),
+        1..=Limit::MAX => Ok(()),
         _ => Err(InvalidLimit::TooHigh(limit)),
     }
 }
@@ -139,9 +139,9 @@ impl Queue {
     /// [`Deadline`](buttress_core::Deadline).
     ///
     /// # Errors
-    /// If `capacity` is zero or above [`Limit::MOST`], or `max_wait` is zero or above a day.
+    /// If `capacity` is zero or above [`Limit::MAX`], or `max_wait` is zero or above a day.
     pub const fn try_new(capacity: u32, max_wait: Duration) -> Result<Self, InvalidQueue> {
-        if capacity == 0 || capacity > Limit::MOST {
+        if capacity == 0 || capacity > Limit::MAX {
             Err(InvalidQueue::Capacity(capacity))
         } else if max_wait.is_zero() || max_wait.as_secs() > 86_400 {
             Err(InvalidQueue::MaxWait(max_wait))
@@ -157,7 +157,7 @@ impl Queue {
 pub enum InvalidLimit {
     /// A limit of zero, which would let nothing through.
     Zero,
-    /// A limit above [`Limit::MOST`].
+    /// A limit above [`Limit::MAX`].
     TooHigh(u32),
     /// An adaptive limit's least value is above its highest.
     MinAboveMax {
@@ -183,7 +183,7 @@ pub enum InvalidLimit {
         reserve: u32,
     },
     /// A factor that does not shrink the limit, or shrinks it to nothing.
-    Backoff(f64),
+    BackoffRatio(f64),
     /// A window shorter than a millisecond or longer than a minute.
     Window(Duration),
     /// A time after which a call is slow that is zero or longer than an hour.
@@ -194,7 +194,7 @@ impl fmt::Display for InvalidLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero => f.write_str("a limit of zero would let nothing through: give at least 1"),
-            Self::TooHigh(limit) => write!(f, "a limit must be at most {}, not {limit}", Limit::MOST),
+            Self::TooHigh(limit) => write!(f, "a limit must be at most {}, not {limit}", Limit::MAX),
             Self::MinAboveMax { min, max } => {
                 write!(f, "the least limit ({min}) must not be above the highest ({max})")
             }
@@ -204,8 +204,8 @@ impl fmt::Display for InvalidLimit {
             Self::NotAboveReserve { limit, reserve } => {
                 write!(f, "the limit ({limit}) must be above the reserve ({reserve})")
             }
-            Self::Backoff(factor) => {
-                write!(f, "the factor of a backoff must be from 0.1 to 0.99, not {factor}")
+            Self::BackoffRatio(ratio) => {
+                write!(f, "a backoff ratio must be from 0.1 to 0.99, not {ratio}")
             }
             Self::Window(length) => write!(f, "a window must last from 1 ms to 1 min, not {length:?}"),
             Self::SlowCall(length) => {
@@ -224,7 +224,7 @@ impl Error for InvalidLimit {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidQueue {
-    /// No place, or more than [`Limit::MOST`].
+    /// No place, or more than [`Limit::MAX`].
     Capacity(u32),
     /// A wait of zero, or of more than a day.
     MaxWait(Duration),
@@ -233,7 +233,7 @@ pub enum InvalidQueue {
 impl fmt::Display for InvalidQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Capacity(n) => write!(f, "a queue must have 1 to {} places, not {n}", Limit::MOST),
+            Self::Capacity(n) => write!(f, "a queue must have 1 to {} places, not {n}", Limit::MAX),
             Self::MaxWait(wait) => write!(f, "a wait must be above zero and at most a day, not {wait:?}"),
         }
     }
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be() {
         assert_eq!(Limit::fixed(0), Err(InvalidLimit::Zero));
-        assert_eq!(Limit::fixed(Limit::MOST + 1), Err(InvalidLimit::TooHigh(1_000_001)));
+        assert_eq!(Limit::fixed(Limit::MAX + 1), Err(InvalidLimit::TooHigh(1_000_001)));
         let ten = Limit::fixed(10).unwrap();
         let reserve = ten.with_reserve(10, Criticality::Critical);
         assert_eq!(reserve, Err(InvalidLimit::NotAboveReserve { limit: 10, reserve: 10 }));
@@ -300,7 +300,7 @@ mod tests {
             InvalidLimit::MinAboveMax { min: 7, max: 3 },
             InvalidLimit::Outside { limit: 7, min: 1, max: 3 },
             InvalidLimit::NotAboveReserve { limit: 3, reserve: 7 },
-            InvalidLimit::Backoff(7.0),
+            InvalidLimit::BackoffRatio(7.0),
             InvalidLimit::Window(Duration::from_secs(700)),
             InvalidLimit::SlowCall(Duration::ZERO),
         ];

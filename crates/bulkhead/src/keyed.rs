@@ -3,11 +3,8 @@ use std::{
     fmt,
     hash::{Hash, RandomState},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{
-            AtomicBool, AtomicU32,
-            Ordering::{Relaxed, SeqCst},
-        },
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,7 +13,7 @@ use buttress_core::{Metric, Observe, Origin, Reason, Rejected, Setting, Value, W
 use quick_cache::{Lifecycle, UnitWeighter, sync::Cache};
 use tokio::time::Instant;
 
-use crate::{InvalidLimit, Limiter, config::Settings};
+use crate::{InvalidLimit, Limiter, config::Settings, steering::Steering};
 
 /// What a bulkhead can be keyed by.
 pub trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
@@ -36,14 +33,12 @@ pub struct Limiters<K: Key>(Arc<Table<K>>);
 struct Table<K: Key> {
     origin: Origin,
     settings: Settings,
-    /// What all limits were set to; zero where they are as configured.
-    limit: AtomicU32,
+    /// What all limits were set to.
+    steering: Steering,
     capacity: usize,
     entries: Cache<K, Arc<Entry>, UnitWeighter, RandomState, StayInUse>,
     idle: Duration,
     swept: Mutex<Instant>,
-    /// Whoever sets all limits.
-    steering: Mutex<()>,
 }
 
 /// The bulkhead of one key.
@@ -85,12 +80,11 @@ impl<K: Key> Limiters<K> {
         Self(Arc::new(Table {
             origin,
             settings,
-            limit: AtomicU32::new(0),
+            steering: Steering::new(),
             capacity,
             entries: Cache::with(capacity, capacity as u64, weighter, hasher, StayInUse),
             idle,
             swept: Mutex::new(Instant::now()),
-            steering: Mutex::new(()),
         }))
     }
 
@@ -139,7 +133,7 @@ impl<K: Key> Limiters<K> {
     fn make(&self, key: &K) -> Arc<Entry> {
         let table = &*self.0;
         self.sweep();
-        let made_with = table.limit.load(SeqCst);
+        let made_with = table.steering.limit();
         let make = || {
             let limiter = Limiter::new(table.origin, table.settings);
             if made_with != 0 {
@@ -150,11 +144,7 @@ impl<K: Key> Limiters<K> {
         };
         // It is held here while the map takes it in, so the map cannot but keep it.
         let Ok(entry) = table.entries.get_or_insert_with(key, make);
-        // `set_limit` writes it before it looks at the map, where it may not have found this one.
-        if table.limit.load(SeqCst) != made_with {
-            let steering = table.steering.lock().unwrap_or_else(PoisonError::into_inner);
-            entry.limiter.set_allowed(table.limit.load(SeqCst));
-            drop(steering);
+        if table.steering.catch_up(made_with, |limit| entry.limiter.set_allowed(limit)) {
             entry.limiter.inner().permits.attend();
         }
         entry
@@ -213,13 +203,11 @@ impl<K: Key> Limiters<K> {
     /// As there. Then the limits stay as they are.
     pub fn set_limit(&self, limit: u32) -> Result<(), InvalidLimit> {
         self.0.settings.limit.allows(limit)?;
-        let limiters = {
-            let _one_at_a_time = self.0.steering.lock().unwrap_or_else(PoisonError::into_inner);
-            self.0.limit.store(limit, SeqCst);
+        let limiters = self.0.steering.set(limit, || {
             let limiters = self.all();
             limiters.iter().for_each(|(_, limiter)| limiter.set_allowed(limit));
             limiters
-        };
+        });
         // Whoever waits is woken outside of every lock.
         limiters.iter().for_each(|(_, limiter)| limiter.inner().permits.attend());
         Ok(())

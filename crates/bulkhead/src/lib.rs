@@ -15,6 +15,8 @@ mod loan;
 mod permit;
 mod permits;
 mod service;
+#[cfg(any(feature = "keyed", all(test, buttress_loom)))]
+mod steering;
 mod sync;
 mod ticket;
 mod waiters;

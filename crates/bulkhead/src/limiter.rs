@@ -207,7 +207,7 @@ impl Limiter {
     /// in flight have ended. An adaptive limit goes on from there.
     ///
     /// # Errors
-    /// If that cannot be: zero, above [`Limit::MOST`](crate::Limit::MOST), not above the reserve, or outside of an
+    /// If that cannot be: zero, above [`Limit::MAX`](crate::Limit::MAX), not above the reserve, or outside of an
     /// adaptive limit's bounds. Then the limit stays as it is.
     pub fn set_limit(&self, limit: u32) -> Result<(), InvalidLimit> {
         self.inner().settings.limit.allows(limit)?;
@@ -244,7 +244,7 @@ impl Limiter {
     }
 }
 
-/// None of them is above [`Limit::MOST`](crate::Limit::MOST).
+/// None of them is above [`Limit::MAX`](crate::Limit::MAX).
 fn figure(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

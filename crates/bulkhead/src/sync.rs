@@ -16,6 +16,11 @@ pub(crate) use std::sync::{
     atomic::{AtomicU64, AtomicUsize},
 };
 
+#[cfg(buttress_loom)]
+pub(crate) use loom::sync::atomic::AtomicU32;
+#[cfg(all(feature = "keyed", not(buttress_loom)))]
+pub(crate) use std::sync::atomic::AtomicU32;
+
 /// On a cache line of its own, and on its neighbour, which processors fetch along.
 #[derive(Debug, Default)]
 #[repr(align(128))]

@@ -207,7 +207,7 @@ async fn the_limit_can_be_changed_and_stays_where_it_cannot() {
         BulkheadLayer::new("set", fixed(2).with_reserve(1, Criticality::CriticalPlus).unwrap()).limiter();
     for (limit, error) in [
         (0, InvalidLimit::Zero),
-        (Limit::MOST + 1, InvalidLimit::TooHigh(Limit::MOST + 1)),
+        (Limit::MAX + 1, InvalidLimit::TooHigh(Limit::MAX + 1)),
         (1, InvalidLimit::NotAboveReserve { limit: 1, reserve: 1 }),
     ] {
         assert_eq!(limiter.set_limit(limit), Err(error));

@@ -17,10 +17,10 @@
 //! };
 //!
 //! let registry = Registry::new();
-//! let total = TimeoutLayer::new(Duration::from_secs(10)).named("stock total");
+//! let total = TimeoutLayer::new(Duration::from_secs(10)).name("stock total");
 //! let retry = RetryLayer::new("stock");
 //! let retrier = retry.retrier();
-//! let attempt = TimeoutLayer::new(Duration::from_secs(4)).named("stock attempt");
+//! let attempt = TimeoutLayer::new(Duration::from_secs(4)).name("stock attempt");
 //! // The service is made of the same layers, in the same order.
 //! registry.stack("stock").layer(&total).layer(&retrier).layer(&attempt).register()?;
 //!

@@ -161,3 +161,19 @@ fn the_process_s_environment_is_looked_at() {
     fs::write(&path, FILE).unwrap();
     assert_eq!(Config::load(&path).unwrap(), Config::from_toml(FILE).unwrap());
 }
+
+#[test]
+fn regression_60_what_a_configuration_serializes_as_is_a_configuration() {
+    use figment::{
+        Figment,
+        providers::{Format, Serialized, Toml},
+    };
+
+    let defaults = Figment::from(Serialized::defaults(Config::default()));
+    assert_eq!(Config::from_figment(&defaults).unwrap(), Config::default());
+    let toml = Figment::from(Toml::string("[redis]\nurl = \"redis://localhost\"\n[cache]\nshared = true"));
+    let config = Config::from_figment(&defaults.merge(toml)).unwrap();
+    assert_eq!(config.redis.unwrap().pool_size, None);
+    let unset = Figment::from(Toml::string("[cache]\nttl = \"1m\"")).merge(("cache", None::<String>));
+    assert_eq!(Config::from_figment(&unset).unwrap().cache, None, "the last word counts");
+}

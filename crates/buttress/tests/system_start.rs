@@ -64,7 +64,7 @@ async fn redis_that_is_away_leaves_no_connection_to_the_database() {
 #[tokio::test]
 async fn a_password_of_redis_that_is_wrong() {
     let server = RedisServer::start().await;
-    let config = RedisConfig::from_url(&server.url()).unwrap().with_connections(1);
+    let config = RedisConfig::from_url(&server.url()).unwrap().with_pool_size(1);
     let owner = buttress::redis::Redis::connect(config).await.unwrap();
     let password = |password: &'static str| Command::new("CONFIG").args(["SET", "requirepass", password]);
     owner.send(password("another")).await.unwrap();

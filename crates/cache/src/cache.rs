@@ -88,8 +88,8 @@ where
         let once = Once(Some(load));
         let future = match find(inner, &key) {
             Way::Stale(value) => return Ok(value),
-            Way::Refresh(_, leader) => ResponseFuture::lead(inner, key, leader, once, (), ByError, true),
-            Way::Lead(leader) => ResponseFuture::lead(inner, key, leader, once, (), ByError, false),
+            Way::Refresh(_, lead) => ResponseFuture::lead(lead, key, once, (), ByError, true),
+            Way::Lead(lead) => ResponseFuture::lead(lead, key, once, (), ByError, false),
             Way::Follow(follower) => ResponseFuture::follow(inner, key, follower, once, (), ByError),
         };
         let mut future = pin!(future);

@@ -1,9 +1,9 @@
 //! Nanoseconds of this process's clock, to the tick of the system's timer: a fifth of what the exact time costs.
 
-#[cfg(target_os = "linux")]
-use std::any::type_name_of_val;
 use std::{sync::OnceLock, time::Duration};
 
+#[cfg(target_os = "linux")]
+use buttress_core::tokio_can_pause;
 use tokio::time::Instant;
 
 /// Later than any time: what never ends.
@@ -58,21 +58,6 @@ fn coarse() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     // Neither is ever negative.
     START + now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// Whether tokio was built with `test-util`, so that somebody may pause its clock: it has a function `pause` then. Cargo
-/// does not tell a crate which features of another are on. The compiler makes a constant of it.
-#[cfg(target_os = "linux")]
-#[inline]
-fn tokio_can_pause() -> bool {
-    #[allow(dead_code, reason = "tokio's is nearer, where there is one")]
-    const fn pause() {}
-    {
-        // What this brings in stands nearer than the function above, if it has one of that name.
-        #[allow(unused_imports, reason = "it depends on the features of tokio")]
-        use tokio::time::*;
-        type_name_of_val(&pause).starts_with("tokio")
-    }
 }
 
 #[cfg(test)]

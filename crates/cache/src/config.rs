@@ -79,9 +79,11 @@ impl<K, V> Config<K, V> {
 
     /// A life that is shorter by chance, so that what was loaded together does not end together.
     pub(crate) fn jittered(&self, life: Duration) -> Duration {
-        if self.jitter == 0.0 || clock::nanos(life) == u64::MAX {
+        let nanos = clock::nanos(life);
+        if self.jitter == 0.0 || nanos == u64::MAX {
             return life;
         }
-        life.mul_f64(1.0 - self.jitter * fastrand::f64())
+        // A quarter of what `mul_f64` takes; more than 53 bits of nanoseconds are a hundred days.
+        Duration::from_nanos((nanos as f64 * (1.0 - self.jitter * fastrand::f64())) as u64).min(life)
     }
 }

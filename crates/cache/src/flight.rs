@@ -3,7 +3,6 @@ use std::{
     fmt,
     future::Future,
     hash::{BuildHasher, Hash},
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -12,7 +11,11 @@ use std::{
 use buttress_core::thread_stripes;
 use foldhash::fast::RandomState;
 
+pub use self::leader::Leader;
+pub(crate) use self::leader::Post;
 use crate::sync::{Mutex, lock};
+
+mod leader;
 
 /// Single-flight: of all who want the same key at the same time, one leads and the others get what he brings.
 ///
@@ -95,6 +98,17 @@ impl<K: Hash + Eq, T> Flights<K, T> {
     where
         K: Clone,
     {
+        match self.join_post(key) {
+            Ok(post) => Joined::Lead(Leader { seat: Some((self.clone(), post)) }),
+            Err(follower) => Joined::Follow(follower),
+        }
+    }
+
+    /// The same, for whoever holds these flights anyway.
+    pub(crate) fn join_post(self: &Arc<Self>, key: &K) -> Result<Post, Follower<K, T>>
+    where
+        K: Clone,
+    {
         let (hash, shard) = self.place(key);
         // Where a clone of the key panics, nothing is locked.
         let mine = key.clone();
@@ -108,11 +122,10 @@ impl<K: Hash + Eq, T> Flights<K, T> {
             waiting.waiting.push_back((ticket, None));
             drop(waiting);
             drop(flights);
-            return Joined::Follow(Follower {
-                seat: Some(Seat { flights: self.clone(), shard, id, line, ticket }),
-            });
+            let post = Post { shard, id };
+            return Err(Follower { seat: Some(Seat { flights: self.clone(), post, line, ticket }) });
         }
-        Joined::Lead(self.begin(flights, hash, mine, shard))
+        Ok(begin(&mut flights, hash, mine, shard))
     }
 
     /// Begins the flight of a key, if there is none.
@@ -120,11 +133,19 @@ impl<K: Hash + Eq, T> Flights<K, T> {
     where
         K: Clone,
     {
+        self.try_post(key).map(|post| Leader { seat: Some((self.clone(), post)) })
+    }
+
+    /// The same, for whoever holds these flights anyway.
+    pub(crate) fn try_post(&self, key: &K) -> Option<Post>
+    where
+        K: Clone,
+    {
         let (hash, shard) = self.place(key);
         let mine = key.clone();
-        let flights = lock(&self.shards[shard]);
+        let mut flights = lock(&self.shards[shard]);
         let free = !flights.flights.iter().any(|flight| flight.is(hash, key));
-        free.then(|| self.begin(flights, hash, mine, shard))
+        free.then(|| begin(&mut flights, hash, mine, shard))
     }
 
     /// Begins a flight of a key in any case: the one that there may be is [detached](Self::detach).
@@ -138,21 +159,9 @@ impl<K: Hash + Eq, T> Flights<K, T> {
         if let Some(flight) = flights.flights.iter_mut().find(|flight| flight.is(hash, key)) {
             flight.detached = true;
         }
-        self.begin(flights, hash, mine, shard)
-    }
-
-    fn begin(
-        self: &Arc<Self>,
-        mut flights: crate::sync::MutexGuard<'_, Shard<K, T>>,
-        hash: u64,
-        key: K,
-        shard: usize,
-    ) -> Leader<K, T> {
-        let id = flights.next;
-        flights.next += 1;
-        flights.flights.push(Flight { hash, key, id, detached: false, line: None });
+        let post = begin(&mut flights, hash, mine, shard);
         drop(flights);
-        Leader { seat: Some((self.clone(), shard, id)) }
+        Leader { seat: Some((self.clone(), post)) }
     }
 
     /// Lets the flight of a key go on by itself: who comes from now on begins a new one.
@@ -237,80 +246,16 @@ impl<K, T> Shard<K, T> {
     }
 }
 
+fn begin<K, T>(flights: &mut Shard<K, T>, hash: u64, key: K, shard: usize) -> Post {
+    let id = flights.next;
+    flights.next += 1;
+    flights.flights.push(Flight { hash, key, id, detached: false, line: None });
+    Post { shard, id }
+}
+
 impl<T> Line<T> {
     const fn new() -> Self {
         Self { waiting: VecDeque::new(), next: 0, called: None, landed: None }
-    }
-}
-
-/// Who brings the value of a key. Dropped before that, he hands over to the first follower.
-pub struct Leader<K: Hash + Eq, T> {
-    /// The flights, the shard and the number of his.
-    seat: Option<Office<K, T>>,
-}
-
-type Office<K, T> = (Arc<Flights<K, T>>, usize, u64);
-
-impl<K: Hash + Eq, T> Leader<K, T> {
-    /// Whether the flight was [detached](Flights::detach).
-    #[must_use]
-    pub fn is_detached(&self) -> bool {
-        let Some((flights, shard, id)) = &self.seat else { return false };
-        let shard = lock(&flights.shards[*shard]);
-        shard.index(*id).is_none_or(|index| shard.flights[index].detached)
-    }
-
-    /// Does `keep`, before anybody can detach the flight: unless it was detached already. The flight goes on. It must not use
-    /// these flights.
-    pub fn keep(&self, keep: impl FnOnce()) {
-        let Some((flights, shard, id)) = &self.seat else { return };
-        let shard = lock(&flights.shards[*shard]);
-        if shard.index(*id).is_some_and(|index| !shard.flights[index].detached) {
-            keep();
-        }
-    }
-
-    /// Gives all followers a copy of the value; who asks for the key from now on begins a new flight.
-    pub fn land(self, value: T) {
-        self.land_with(value, || {});
-    }
-
-    /// The same, and before anybody can begin a new flight, or detach this one, does `keep`: unless it was detached
-    /// already. Says whether `keep` was done. It must not use these flights.
-    pub fn land_with(mut self, value: T, keep: impl FnOnce()) -> bool {
-        let Some((flights, shard, id)) = &self.seat else { return false };
-        let mut shard = lock(&flights.shards[*shard]);
-        let Some(index) = shard.index(*id) else { return false };
-        let kept = !shard.flights[index].detached;
-        if kept {
-            // Should it panic, the flight is still there, and is handed over.
-            keep();
-        }
-        let flight = shard.flights.swap_remove(index);
-        drop(shard);
-        self.seat = None;
-        let Some(line) = flight.line else { return kept };
-        let mut line = lock(&line);
-        line.landed = Some(value);
-        let waiting = mem::take(&mut line.waiting);
-        drop(line);
-        waiting.into_iter().filter_map(|(_, waker)| waker).for_each(Waker::wake);
-        kept
-    }
-}
-
-impl<K: Hash + Eq, T> Drop for Leader<K, T> {
-    fn drop(&mut self) {
-        if let Some((flights, shard, id)) = self.seat.take() {
-            let (waker, _over) = lock(&flights.shards[shard]).hand_over(id);
-            waker.into_iter().for_each(Waker::wake);
-        }
-    }
-}
-
-impl<K: Hash + Eq, T> fmt::Debug for Leader<K, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leader").finish_non_exhaustive()
     }
 }
 
@@ -324,8 +269,7 @@ pub struct Follower<K: Hash + Eq, T> {
 
 struct Seat<K, T> {
     flights: Arc<Flights<K, T>>,
-    shard: usize,
-    id: u64,
+    post: Post,
     line: Arc<Mutex<Line<T>>>,
     ticket: u64,
 }
@@ -356,7 +300,7 @@ impl<K: Hash + Eq, T: Clone> Future for Follower<K, T> {
         let seat = self.seat.take().expect("it was there");
         Poll::Ready(match landed {
             Some(value) => Landed::With(value),
-            None => Landed::Lead(Leader { seat: Some((seat.flights, seat.shard, seat.id)) }),
+            None => Landed::Lead(Leader { seat: Some((seat.flights, seat.post)) }),
         })
     }
 }
@@ -364,13 +308,13 @@ impl<K: Hash + Eq, T: Clone> Future for Follower<K, T> {
 impl<K: Hash + Eq, T> Drop for Follower<K, T> {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        let mut shard = lock(&seat.flights.shards[seat.shard]);
+        let mut shard = lock(&seat.flights.shards[seat.post.shard]);
         let mut line = lock(&seat.line);
         if line.called == Some(seat.ticket) {
             // It was his turn.
             line.called = None;
             drop(line);
-            let (waker, _over) = shard.hand_over(seat.id);
+            let (waker, _over) = shard.hand_over(seat.post.id);
             drop(shard);
             waker.into_iter().for_each(Waker::wake);
         } else {

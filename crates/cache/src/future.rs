@@ -13,8 +13,9 @@ use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
-    Follower, Joined, Landed, Leader,
+    Follower, Landed,
     inner::{Brought, Inner},
+    lead::Lead,
     load::Load,
 };
 
@@ -90,19 +91,14 @@ where
 {
     #[inline(always)]
     pub(crate) fn lead(
-        inner: &Arc<Inner<K, V>>,
+        lead: Lead<K, V>,
         key: K,
-        leader: Leader<K, Brought<V>>,
         service: S,
         request: Req,
         classify: C,
         refreshes: bool,
     ) -> Self {
-        Self {
-            state: State::Load {
-                load: Load::new(inner.clone(), key, Some(leader), service, request, classify, refreshes),
-            },
-        }
+        Self { state: State::Load { load: Load::new(lead, key, service, request, classify, refreshes) } }
     }
 
     #[inline(always)]
@@ -128,9 +124,9 @@ where
     /// For one who has waited.
     fn load(
         (inner, key, service, request, classify): Mine<S, Req, K, V, C>,
-        leader: Option<Lead<K, V>>,
+        lead: impl FnOnce(Arc<Inner<K, V>>) -> Lead<K, V>,
     ) -> Self {
-        Self::Load { load: Load::new(inner, key, leader, service, request, classify, false) }
+        Self::Load { load: Load::new(lead(inner), key, service, request, classify, false) }
     }
 }
 
@@ -185,9 +181,11 @@ where
                                 return Poll::Ready(Ok(value));
                             }
                             // It was read before the tag was invalidated, and the caller came after that.
-                            match mine.0.flights.join(&mine.1) {
-                                Joined::Lead(leader) => state.set(State::load(mine, Some(leader))),
-                                Joined::Follow(follower) => {
+                            match mine.0.flights.join_post(&mine.1) {
+                                Ok(post) => {
+                                    state.set(State::load(mine, |inner| Lead::new(inner, Some(post))));
+                                }
+                                Err(follower) => {
                                     let follow = Follow { follower, asked_in, sleep: None, mine: Some(mine) };
                                     state.set(State::Follow { follow });
                                 }
@@ -196,9 +194,13 @@ where
                         Some((Landed::With(Brought::Failed(rejected)), _)) => {
                             return Poll::Ready(Err(rejected.into()));
                         }
-                        Some((Landed::Lead(leader), mine)) => state.set(State::load(mine, Some(leader))),
+                        Some((Landed::Lead(leader), mine)) => {
+                            state.set(State::load(mine, |inner| Lead::after(inner, leader)));
+                        }
                         // He has no flight, and what he loads is for him alone.
-                        Some((Landed::With(Brought::Apart), mine)) => state.set(State::load(mine, None)),
+                        Some((Landed::With(Brought::Apart), mine)) => {
+                            state.set(State::load(mine, |inner| Lead::new(inner, None)));
+                        }
                         None => {
                             let Project::Follow { follow } = state.project() else {
                                 unreachable!("it did not change")
@@ -216,7 +218,6 @@ where
     }
 }
 
-type Lead<K, V> = Leader<K, Brought<V>>;
 type Mine<S, Req, K, V, C> = (Arc<Inner<K, V>>, K, S, Req, C);
 
 impl<S, Req, K: Hash + Eq, V: Clone, C> Follow<S, Req, K, V, C> {

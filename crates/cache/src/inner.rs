@@ -245,9 +245,9 @@ where
         Stats {
             hits: counters.hits(),
             stale: counters.stale.load(Relaxed),
-            misses: counters.misses.load(Relaxed),
+            misses: counters.misses(),
             coalesced: counters.coalesced.load(Relaxed),
-            loads: counters.loads.load(Relaxed),
+            loads: counters.loads(),
             failures: counters.failures.load(Relaxed),
             refreshes: counters.refreshes.load(Relaxed),
             invalidations: counters.invalidations.load(Relaxed),

@@ -8,6 +8,7 @@ mod flight;
 mod future;
 mod inner;
 mod layer;
+mod lead;
 mod load;
 mod memory;
 mod refresh;

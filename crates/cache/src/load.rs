@@ -11,8 +11,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    Leader,
-    inner::{Brought, Inner, Judged, OfValue, Since},
+    inner::{Brought, Judged, OfValue, Since},
+    lead::Lead,
     stats::count,
     store::{Entry, Want},
     tier::{AnyLease, Boxed},
@@ -27,9 +27,8 @@ pin_project! {
         K: Hash,
         K: Eq,
     {
-        inner: Arc<Inner<K, V>>,
+        lead: Lead<K, V>,
         key: K,
-        leader: Option<Leader<K, Brought<V>>>,
         service: S,
         request: Option<Req>,
         classify: C,
@@ -62,28 +61,16 @@ where
 {
     #[inline(always)]
     pub(crate) fn new(
-        inner: Arc<Inner<K, V>>,
+        lead: Lead<K, V>,
         key: K,
-        leader: Option<Leader<K, Brought<V>>>,
         service: S,
         request: Req,
         classify: C,
         refreshes: bool,
     ) -> Self {
-        let epoch = inner.tags.epoch();
+        let epoch = lead.cache().tags.epoch();
         let request = Some(request);
-        Self {
-            inner,
-            key,
-            leader,
-            service,
-            request,
-            classify,
-            lease: None,
-            epoch,
-            refreshes,
-            step: Step::Begin,
-        }
+        Self { lead, key, service, request, classify, lease: None, epoch, refreshes, step: Step::Begin }
     }
 }
 
@@ -104,31 +91,27 @@ where
                 Project::Begin => {
                     // Somebody may have brought it between the caller's look and his turn to lead.
                     if !*this.refreshes
-                        && let Some(value) = this.inner.fresh(this.key)
+                        && let Some(value) = this.lead.cache().fresh(this.key)
                     {
-                        land(this.leader, Brought::now(value.clone()), || {});
+                        this.lead.land(Brought::now(value.clone()), |_| {});
                         return Poll::Ready(Ok(value));
                     }
-                    let want = if *this.refreshes { Want::Fresh } else { this.inner.wanted() };
+                    let want = if *this.refreshes { Want::Fresh } else { this.lead.cache().wanted() };
                     self.as_mut().ask_store(want);
                 }
                 Project::Enter { entering } => match ready!(entering.as_mut().poll(cx)) {
                     Ok(Entry::Found(stored)) => {
-                        count(&this.inner.counters.store_hits);
-                        let serves = this.inner.serves(&stored);
-                        let judged = this.inner.judge_stored(this.key, stored, *this.epoch);
+                        count(&this.lead.cache().counters.store_hits);
+                        let serves = this.lead.cache().serves(&stored);
+                        let judged = this.lead.cache().judge_stored(this.key, stored, *this.epoch);
                         let value = judged.slot.value.clone();
                         if serves {
-                            let (inner, key) = (&*this.inner, &*this.key);
                             let brought = judged.brought(*this.epoch);
-                            land(this.leader, brought, || inner.keep(key, judged));
+                            this.lead.land(brought, |inner| inner.keep(this.key, judged));
                             return Poll::Ready(Ok(value));
                         }
                         // Good for nothing but a failure of what comes now, unless the key was invalidated meanwhile.
-                        let (inner, key) = (&*this.inner, &*this.key);
-                        if let Some(leader) = this.leader {
-                            leader.keep(|| inner.keep(key, judged));
-                        }
+                        this.lead.keep(|inner| inner.keep(this.key, judged));
                         self.as_mut().ask_store(Want::Fresh);
                     }
                     Ok(Entry::Vacant(lease)) => {
@@ -136,10 +119,9 @@ where
                         this.step.set(Step::Ready);
                     }
                     Err(error) => {
-                        this.inner
-                            .tier
-                            .iter()
-                            .for_each(|tier| tier.failed(&this.inner.counters, this.inner.origin, &error));
+                        let inner = this.lead.cache();
+                        let tier = inner.tier.iter();
+                        tier.for_each(|tier| tier.failed(&inner.counters, inner.origin, &error));
                         this.step.set(Step::Ready);
                     }
                 },
@@ -157,16 +139,16 @@ where
                 },
                 Project::Call { future } => {
                     let result = ready!(future.poll(cx));
-                    count(&this.inner.counters.loads);
+                    this.lead.cache().counters.load();
                     let value = match (this.classify.classify(&result), result) {
                         (Outcome::Success, Ok(value)) => value,
                         (outcome, result) => {
                             return Poll::Ready(self.as_mut().settle_failure(result, outcome));
                         }
                     };
-                    let Some(mut judged) = this.inner.judge(this.key, &value, *this.epoch) else {
-                        match (this.lease.take(), &this.inner.tier) {
-                            (Some(lease), Some(tier)) if this.inner.config.stale() > 0 => {
+                    let Some(mut judged) = this.lead.cache().judge(this.key, &value, *this.epoch) else {
+                        match (this.lease.take(), &this.lead.cache().tier) {
+                            (Some(lease), Some(tier)) if this.lead.cache().config.stale() > 0 => {
                                 drop(lease);
                                 let removing = tier.store().remove(this.key.clone());
                                 this.step.set(Step::Remove { removing, value: Some(value) });
@@ -176,7 +158,7 @@ where
                         }
                     };
                     let lease = this.lease.take();
-                    match (lease, judged.stored.take(), &this.inner.tier) {
+                    match (lease, judged.stored.take(), &this.lead.cache().tier) {
                         (Some(lease), Some(stored), Some(tier)) => {
                             let filling = tier.store().fill(lease, this.key.clone(), stored);
                             this.step.set(Step::Fill { filling, judged: Some(Box::new(judged)) });
@@ -187,8 +169,8 @@ where
                 Project::Remove { removing, value } => {
                     let removed = ready!(removing.as_mut().poll(cx));
                     let value = value.take().expect("it is removed once");
-                    if let (Err(error), Some(tier)) = (removed, &this.inner.tier) {
-                        tier.failed(&this.inner.counters, this.inner.origin, &error);
+                    if let (Err(error), Some(tier)) = (removed, &this.lead.cache().tier) {
+                        tier.failed(&this.lead.cache().counters, this.lead.cache().origin, &error);
                     }
                     return Poll::Ready(Ok(self.as_mut().let_go(value)));
                 }
@@ -196,8 +178,8 @@ where
                     let filled = ready!(filling.as_mut().poll(cx));
                     let judged = judged.take().expect("it is filled once");
                     let judged = *judged;
-                    if let (Err(error), Some(tier)) = (filled, &this.inner.tier) {
-                        tier.failed(&this.inner.counters, this.inner.origin, &error);
+                    if let (Err(error), Some(tier)) = (filled, &this.lead.cache().tier) {
+                        tier.failed(&this.lead.cache().counters, this.lead.cache().origin, &error);
                     }
                     return Poll::Ready(Ok(self.as_mut().keep(judged)));
                 }
@@ -213,7 +195,7 @@ where
 {
     fn ask_store(self: Pin<&mut Self>, want: Want) {
         let mut this = self.project();
-        let step = match &this.inner.tier {
+        let step = match &this.lead.cache().tier {
             Some(tier) if !tier.rests() => {
                 Step::Enter { entering: tier.store().enter(this.key.clone(), want) }
             }
@@ -225,18 +207,16 @@ where
     fn keep(self: Pin<&mut Self>, judged: Judged<V>) -> V {
         let this = self.project();
         let value = judged.slot.value.clone();
-        let (inner, key) = (&*this.inner, &*this.key);
         let brought = judged.brought(*this.epoch);
-        land(this.leader, brought, || inner.keep(key, judged));
+        this.lead.land(brought, |inner| inner.keep(this.key, judged));
         value
     }
 
     /// A value that is not to be kept. What was there is past its time, and not true any more.
     fn let_go(self: Pin<&mut Self>, value: V) -> V {
         let this = self.project();
-        let (inner, key) = (&*this.inner, &*this.key);
         let since = Since { epoch: *this.epoch, tags: OfValue::Unknown };
-        land(this.leader, Brought::Value(value.clone(), since), || _ = inner.memory.remove(key));
+        this.lead.land(Brought::Value(value.clone(), since), |inner| _ = inner.memory.remove(this.key));
         value
     }
 
@@ -247,7 +227,7 @@ where
         outcome: Outcome,
     ) -> Result<V, E> {
         let this = self.project();
-        let inner = &**this.inner;
+        let inner = Arc::clone(this.lead.cache());
         count(&inner.counters.failures);
         if *this.refreshes {
             inner.rest(this.key);
@@ -260,36 +240,26 @@ where
                 count(&inner.counters.stale);
             }
             inner.note_stale(this.key, "the load failed");
-            land(this.leader, Brought::now(value.clone()), || {});
+            this.lead.land(Brought::now(value.clone()), |_| {});
             return Ok(value);
         }
         match (&result, rejected) {
             (Ok(value), _) => {
                 let since = Since { epoch: *this.epoch, tags: OfValue::Unknown };
-                land(this.leader, Brought::Value(value.clone(), since), || {});
+                this.lead.land(Brought::Value(value.clone(), since), |_| {});
             }
             // His own deadline is not that of those who wait: the next one leads.
             (Err(_), Some(rejected)) if rejected.reason() == Reason::DeadlineExceeded => {
-                drop(this.leader.take())
+                this.lead.hand_over()
             }
-            (Err(_), Some(rejected)) => land(this.leader, Brought::Failed(rejected), || {}),
-            (Err(_), None) if outcome == Outcome::Ignored => land(this.leader, Brought::Apart, || {}),
+            (Err(_), Some(rejected)) => this.lead.land(Brought::Failed(rejected), |_| {}),
+            (Err(_), None) if outcome == Outcome::Ignored => this.lead.land(Brought::Apart, |_| {}),
             (Err(_), None) => {
                 // Counted by those who get it.
                 let rejected = inner.origin.reject(Reason::LoadFailed).after_sending();
-                land(this.leader, Brought::Failed(rejected), || {});
+                this.lead.land(Brought::Failed(rejected), |_| {});
             }
         }
         result
-    }
-}
-
-fn land<K: Hash + Eq, V>(
-    leader: &mut Option<Leader<K, Brought<V>>>,
-    brought: Brought<V>,
-    keep: impl FnOnce(),
-) {
-    if let Some(leader) = leader.take() {
-        leader.land_with(brought, keep);
     }
 }

@@ -1,17 +1,12 @@
-use std::{
-    fmt,
-    hash::Hash,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use foldhash::fast::RandomState;
 use quick_cache::{
     Lifecycle, OptionsBuilder, Weighter,
     sync::{Cache, DefaultLifecycle},
 };
+
+use crate::stats::Tally;
 
 /// Values in memory, bounded by their weight: a concurrent S3-FIFO cache. Every operation takes constant time.
 ///
@@ -22,9 +17,7 @@ use quick_cache::{
 /// gone. There are as many shards as a few times the processors, but never one that would hold less than 32 average values.
 pub struct Memory<K, V> {
     cache: Cache<K, Weighed<V>, ByWeight, RandomState, Counting<K, Weighed<V>>>,
-    /// Also what was replaced: quick_cache tells of both alike.
-    evicted: Arc<AtomicU64>,
-    replaced: AtomicU64,
+    evicted: Arc<Tally>,
 }
 
 #[derive(Clone)]
@@ -44,7 +37,7 @@ impl<K, V> Weighter<K, Weighed<V>> for ByWeight {
 
 /// Counts what is driven out to make room. It is dropped after the lock was given back, as in the default of quick_cache.
 struct Counting<K, V> {
-    evicted: Arc<AtomicU64>,
+    evicted: Arc<Tally>,
     inner: DefaultLifecycle<K, V>,
 }
 
@@ -57,8 +50,12 @@ impl<K, V> Clone for Counting<K, V> {
 impl<K, V> Lifecycle<K, V> for Counting<K, V> {
     type RequestState = <DefaultLifecycle<K, V> as Lifecycle<K, V>>::RequestState;
 
+    // Not in `on_evict`, which is told of what is replaced as well.
+    fn before_evict(&self, _: &mut Self::RequestState, _: &K, _: &mut V) {
+        self.evicted.add_one();
+    }
+
     fn on_evict(&self, state: &mut Self::RequestState, key: K, value: V) {
-        self.evicted.fetch_add(1, Relaxed);
         self.inner.on_evict(state, key, value);
     }
 }
@@ -69,18 +66,14 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn new(max_weight: u64, estimated_items: usize) -> Self {
-        let evicted = Arc::new(AtomicU64::new(0));
+        let evicted = Arc::new(Tally::default());
         let options = OptionsBuilder::new()
             .estimated_items_capacity(estimated_items.max(1))
             .weight_capacity(max_weight)
             .build()
             .expect("both figures were given");
         let lifecycle = Counting { evicted: evicted.clone(), inner: DefaultLifecycle::default() };
-        Self {
-            cache: Cache::with_options(options, ByWeight, RandomState::default(), lifecycle),
-            evicted,
-            replaced: AtomicU64::new(0),
-        }
+        Self { cache: Cache::with_options(options, ByWeight, RandomState::default(), lifecycle), evicted }
     }
 
     /// The value of a key.
@@ -91,9 +84,6 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
 
     /// Keeps a value, in place of the one that was there. Zero counts as one: what weighs nothing would not be bounded.
     pub fn insert(&self, key: K, value: V, weight: u64) {
-        if self.cache.contains_key(&key) {
-            self.replaced.fetch_add(1, Relaxed);
-        }
         // The sum of the weights of a shard must not overflow.
         self.cache.insert(key, Weighed { value, weight: weight.clamp(1, u64::MAX >> 16) });
     }
@@ -134,14 +124,14 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     /// How many values were driven out to make room for others.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.evicted.load(Relaxed).saturating_sub(self.replaced.load(Relaxed))
+        self.evicted.sum()
     }
 }
 
 impl<K, V> fmt::Debug for Memory<K, V> {
     /// Shows no key and no value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("evicted", &self.evicted).finish_non_exhaustive()
+        f.debug_struct("Memory").field("evicted", &self.evicted.sum()).finish_non_exhaustive()
     }
 }
 

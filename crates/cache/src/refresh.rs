@@ -4,12 +4,7 @@ use buttress_core::{Classify, Rejectable};
 use tokio::{runtime::Handle, time::timeout};
 use tower_service::Service;
 
-use crate::{
-    Leader,
-    inner::{Brought, Inner},
-    load::Load,
-    stats::count,
-};
+use crate::{inner::Inner, lead::Lead, load::Load, stats::count};
 
 /// How a value that is past its time is loaded anew: [`Background`] or [`Foreground`].
 pub trait Refresh<S, Req, K: Hash + Eq, V, C>: sealed::Refresh<S, Req, K, V, C> {}
@@ -24,11 +19,7 @@ pub struct Background;
 pub struct Foreground;
 
 /// A refresh that could not be left to a task: the caller does it.
-pub(crate) struct Begun<S, Req, K: Hash + Eq, V>(
-    pub(crate) Leader<K, Brought<V>>,
-    pub(crate) S,
-    pub(crate) Req,
-);
+pub(crate) struct Begun<S, Req, K: Hash + Eq, V>(pub(crate) Lead<K, V>, pub(crate) S, pub(crate) Req);
 
 pub(crate) mod sealed {
     use super::*;
@@ -36,13 +27,7 @@ pub(crate) mod sealed {
     pub trait Refresh<S, Req, K: Hash + Eq, V, C> {
         #[doc(hidden)]
         #[expect(private_interfaces, reason = "sealed")]
-        fn refresh(
-            &self,
-            inner: &Arc<Inner<K, V>>,
-            key: &K,
-            begun: Begun<S, Req, K, V>,
-            classify: C,
-        ) -> Option<Begun<S, Req, K, V>>;
+        fn refresh(&self, key: &K, begun: Begun<S, Req, K, V>, classify: C) -> Option<Begun<S, Req, K, V>>;
     }
 }
 
@@ -50,13 +35,7 @@ impl<S, Req, K: Hash + Eq, V, C, R: sealed::Refresh<S, Req, K, V, C>> Refresh<S,
 
 impl<S, Req, K: Hash + Eq, V, C> sealed::Refresh<S, Req, K, V, C> for Foreground {
     #[expect(private_interfaces, reason = "sealed")]
-    fn refresh(
-        &self,
-        _: &Arc<Inner<K, V>>,
-        _: &K,
-        begun: Begun<S, Req, K, V>,
-        _: C,
-    ) -> Option<Begun<S, Req, K, V>> {
+    fn refresh(&self, _: &K, begun: Begun<S, Req, K, V>, _: C) -> Option<Begun<S, Req, K, V>> {
         Some(begun)
     }
 }
@@ -74,17 +53,17 @@ where
     #[expect(private_interfaces, reason = "sealed")]
     fn refresh(
         &self,
-        inner: &Arc<Inner<K, V>>,
         key: &K,
-        Begun(leader, service, request): Begun<S, Req, K, V>,
+        Begun(lead, service, request): Begun<S, Req, K, V>,
         classify: C,
     ) -> Option<Begun<S, Req, K, V>> {
-        let Ok(runtime) = Handle::try_current() else { return Some(Begun(leader, service, request)) };
+        let Ok(runtime) = Handle::try_current() else { return Some(Begun(lead, service, request)) };
+        let inner = lead.cache().clone();
         count(&inner.counters.refreshes);
         // As long as the old value may be served. One that hangs would keep all others from loading.
         let limit = Duration::from_nanos(inner.config.revalidate);
-        let rests = (inner.clone(), key.clone());
-        let load = Load::new(inner.clone(), key.clone(), Some(leader), service, request, classify, true);
+        let rests = (inner, key.clone());
+        let load = Load::new(lead, key.clone(), service, request, classify, true);
         runtime.spawn(guarded(load, limit, rests));
         None
     }

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     hash::Hash,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -8,8 +9,9 @@ use buttress_core::{Classify, Decision, Rejectable};
 use tower_service::Service;
 
 use crate::{
-    Cache, Follower, Joined, Leader, ResponseFuture,
+    Cache, Follower, ResponseFuture,
     inner::{Brought, Inner},
+    lead::Lead,
     refresh::{Begun, Refresh},
     stats::count,
 };
@@ -72,34 +74,22 @@ where
         // Each future is written here, where it is polled, by what is inlined: else the way of a hit would copy it.
         match find(cache, &key) {
             Way::Stale(value) => ResponseFuture::hit(value),
-            Way::Refresh(value, leader) => {
-                let begun = Begun(leader, self.inner.clone(), request);
-                match self.refresh.refresh(cache, &key, begun, self.classify.clone()) {
+            Way::Refresh(value, lead) => {
+                let begun = Begun(lead, self.inner.clone(), request);
+                match self.refresh.refresh(&key, begun, self.classify.clone()) {
                     None => {
                         count(&cache.counters.stale);
                         cache.note_stale(&key, LOADED_ANEW);
                         ResponseFuture::hit(value)
                     }
-                    Some(Begun(leader, service, request)) => ResponseFuture::lead(
-                        cache,
-                        key,
-                        leader,
-                        service,
-                        request,
-                        self.classify.clone(),
-                        true,
-                    ),
+                    Some(Begun(lead, service, request)) => {
+                        ResponseFuture::lead(lead, key, service, request, self.classify.clone(), true)
+                    }
                 }
             }
-            Way::Lead(leader) => ResponseFuture::lead(
-                cache,
-                key,
-                leader,
-                self.inner.clone(),
-                request,
-                self.classify.clone(),
-                false,
-            ),
+            Way::Lead(lead) => {
+                ResponseFuture::lead(lead, key, self.inner.clone(), request, self.classify.clone(), false)
+            }
             Way::Follow(follower) => ResponseFuture::follow(
                 cache,
                 key,
@@ -119,29 +109,29 @@ pub(crate) enum Way<K: Hash + Eq, V> {
     /// An old value, which somebody loads anew already, or nobody for now.
     Stale(V),
     /// An old value, and the duty to load it anew.
-    Refresh(V, Leader<K, Brought<V>>),
-    Lead(Leader<K, Brought<V>>),
+    Refresh(V, Lead<K, V>),
+    Lead(Lead<K, V>),
     Follow(Follower<K, Brought<V>>),
 }
 
 #[inline(never)]
-pub(crate) fn find<K, V>(cache: &Inner<K, V>, key: &K) -> Way<K, V>
+pub(crate) fn find<K, V>(cache: &Arc<Inner<K, V>>, key: &K) -> Way<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     if let Some((value, due)) = cache.while_revalidating(key) {
-        if due && let Some(leader) = cache.flights.try_lead(key) {
-            return Way::Refresh(value, leader);
+        if due && let Some(post) = cache.flights.try_post(key) {
+            return Way::Refresh(value, Lead::new(cache.clone(), Some(post)));
         }
         count(&cache.counters.stale);
         cache.note_stale(key, if due { LOADED_ANEW } else { "it was loaded anew in vain a moment ago" });
         return Way::Stale(value);
     }
-    count(&cache.counters.misses);
-    match cache.flights.join(key) {
-        Joined::Lead(leader) => Way::Lead(leader),
-        Joined::Follow(follower) => {
+    cache.counters.miss();
+    match cache.flights.join_post(key) {
+        Ok(post) => Way::Lead(Lead::new(cache.clone(), Some(post))),
+        Err(follower) => {
             count(&cache.counters.coalesced);
             Decision::note(cache.origin, "joined", || "another call loads the same".into());
             Way::Follow(follower)

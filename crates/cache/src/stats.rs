@@ -2,21 +2,24 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use buttress_core::{Metric, Value, thread_number};
 
-/// Threads whose hits have a line of their own, which only they write. The others share the last one.
+/// Threads whose calls have a line of their own, which only they write. The others share the last one.
 const THREADS: usize = 15;
 
+/// What every call counts, of one thread.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line(AtomicU64);
+struct Line {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    loads: AtomicU64,
+}
 
 /// What the layer counts.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    hits: [Line; THREADS + 1],
+    lines: [Line; THREADS + 1],
     pub(crate) stale: AtomicU64,
-    pub(crate) misses: AtomicU64,
     pub(crate) coalesced: AtomicU64,
-    pub(crate) loads: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) refreshes: AtomicU64,
     pub(crate) invalidations: AtomicU64,
@@ -28,18 +31,65 @@ pub(crate) struct Counters {
 impl Counters {
     #[inline]
     pub(crate) fn hit(&self) {
-        let thread = thread_number();
-        let count = &self.hits[thread.min(THREADS)].0;
-        if thread < THREADS {
-            count.store(count.load(Relaxed) + 1, Relaxed);
-        } else {
-            count.fetch_add(1, Relaxed);
-        }
+        add_own(&self.lines, |line| &line.hits);
+    }
+
+    #[inline]
+    pub(crate) fn miss(&self) {
+        add_own(&self.lines, |line| &line.misses);
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) {
+        add_own(&self.lines, |line| &line.loads);
     }
 
     pub(crate) fn hits(&self) -> u64 {
-        self.hits.iter().map(|line| line.0.load(Relaxed)).sum()
+        sum(&self.lines, |line| &line.hits)
     }
+
+    pub(crate) fn misses(&self) -> u64 {
+        sum(&self.lines, |line| &line.misses)
+    }
+
+    pub(crate) fn loads(&self) -> u64 {
+        sum(&self.lines, |line| &line.loads)
+    }
+}
+
+/// One figure that threads count without a line in common.
+#[derive(Debug, Default)]
+pub(crate) struct Tally([Single; THREADS + 1]);
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Single(AtomicU64);
+
+impl Tally {
+    #[inline]
+    pub(crate) fn add_one(&self) {
+        add_own(&self.0, |single| &single.0);
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        sum(&self.0, |single| &single.0)
+    }
+}
+
+/// Adds one in this thread's line.
+#[inline]
+fn add_own<L>(lines: &[L; THREADS + 1], figure: impl FnOnce(&L) -> &AtomicU64) {
+    let thread = thread_number();
+    let count = figure(&lines[thread.min(THREADS)]);
+    if thread < THREADS {
+        count.store(count.load(Relaxed) + 1, Relaxed);
+    } else {
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+fn sum<L>(lines: &[L], figure: impl Fn(&L) -> &AtomicU64) -> u64 {
+    lines.iter().map(|line| figure(line).load(Relaxed)).sum()
 }
 
 /// Adds one.

@@ -1,13 +1,6 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
-    },
-};
+use std::collections::HashMap;
+
+use crate::sync::{Acquire, AtomicU64, PoisonError, Relaxed, Release, RwLock};
 
 /// Which tags were invalidated, and when: in epochs, which each invalidation begins.
 ///
@@ -28,6 +21,8 @@ struct Invalidated {
     tags: HashMap<Box<str>, u64>,
     /// Values of epochs before this one count as invalidated.
     floor: u64,
+    /// The last one that began.
+    epoch: u64,
 }
 
 /// The most tags that are remembered.
@@ -49,7 +44,7 @@ impl Tagged {
 
 impl Tags {
     pub(crate) fn new() -> Self {
-        Self { epoch: AtomicU64::new(0), invalidated: RwLock::default() }
+        Self { epoch: AtomicU64::new(0), invalidated: RwLock::new(Invalidated::default()) }
     }
 
     /// The epoch now: what begins to load takes it along.
@@ -59,7 +54,8 @@ impl Tags {
 
     pub(crate) fn invalidate(&self, tag: &str) {
         let mut invalidated = self.invalidated.write().unwrap_or_else(PoisonError::into_inner);
-        let epoch = self.epoch.load(Relaxed) + 1;
+        invalidated.epoch += 1;
+        let epoch = invalidated.epoch;
         if invalidated.tags.len() >= MOST && !invalidated.tags.contains_key(tag) {
             let mut epochs: Vec<u64> = invalidated.tags.values().copied().collect();
             let (_, floor, _) = epochs.select_nth_unstable(MOST / 2);
@@ -83,14 +79,17 @@ impl Tags {
         let hit = known < invalidated.floor
             || tagged.tags.iter().any(|tag| invalidated.tags.get(&**tag).is_some_and(|at| *at > known));
         if !hit {
-            // Under the lock: nothing was invalidated between the look and this.
-            tagged.epoch.fetch_max(self.epoch.load(Relaxed), Relaxed);
+            // The one of the look: what was invalidated since then is of a later one.
+            tagged.epoch.fetch_max(invalidated.epoch, Relaxed);
         }
         hit
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, buttress_loom))]
+mod loom_models;
+
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
 

@@ -2,7 +2,7 @@ use std::{
     borrow::Borrow,
     fmt::{self, Write as _},
     hash::Hash,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Breaker, ResponseFuture, State, permit::Admitted, settings::Settings};
+use crate::{Breaker, ResponseFuture, State, agreed::Agreed, permit::Admitted, settings::Settings};
 
 /// What a keyed breaker can be keyed by. `Debug` names it in events, at most 64 characters of it.
 pub trait Key: Hash + Eq + Clone + fmt::Debug + Send + Sync + 'static {}
@@ -40,7 +40,7 @@ impl<K: Key> Clone for Breakers<K> {
 #[derive(Debug)]
 struct Table<K: Key> {
     origin: Origin,
-    settings: Mutex<Settings>,
+    settings: Agreed<Settings>,
     breakers: Cache<K, Breaker>,
     idle: Duration,
     swept: Mutex<Instant>,
@@ -54,7 +54,7 @@ impl<K: Key> Breakers<K> {
     fn of(origin: Origin, settings: Settings, capacity: usize, idle: Duration) -> Self {
         Self(Arc::new(Table {
             origin,
-            settings: Mutex::new(settings),
+            settings: Agreed::new(settings),
             breakers: Cache::new(capacity),
             idle,
             swept: Mutex::new(Instant::now()),
@@ -89,10 +89,8 @@ impl<K: Key> Breakers<K> {
             Ok::<_, std::convert::Infallible>(Breaker::of_key(self.0.origin, settings, name_of(key)))
         };
         let Ok(breaker) = self.0.breakers.get_or_insert_with(key, make);
-        // Whoever configured all meanwhile may not have seen this one.
-        let settings = self.settings();
-        if made_with.is_some_and(|made_with| made_with != settings) {
-            breaker.configure(settings);
+        if let Some(made_with) = made_with {
+            self.0.settings.catch_up(made_with, |settings| breaker.configure(settings));
         }
         breaker
     }
@@ -134,22 +132,14 @@ impl<K: Key> Breakers<K> {
     /// The settings that all work by.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.settings.get()
     }
 
     /// Makes all of them work by other settings from now on: see [`Breaker::configure`].
     pub fn configure(&self, settings: Settings) {
-        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
-        let mut applied = settings;
-        loop {
-            self.all().into_iter().for_each(|(_, breaker)| breaker.configure(applied));
-            // Somebody else may have done the same at the same time: the last one's reach all.
-            let last = self.settings();
-            if last == applied {
-                return;
-            }
-            applied = last;
-        }
+        let configure =
+            |settings| self.all().into_iter().for_each(|(_, breaker)| breaker.configure(settings));
+        self.0.settings.set(settings, configure);
     }
 
     /// Forgets the keys that nobody asked for since the last time. Only when a key is new: then they matter.

@@ -1,12 +1,11 @@
-use std::{
-    sync::atomic::{
-        AtomicBool, AtomicU32, AtomicU64,
-        Ordering::{Relaxed, Release},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::{breaker::Machine, cell::Gathered, window::Buckets};
+use crate::{
+    breaker::Machine,
+    cell::Gathered,
+    sync::{AtomicBool, AtomicU32, AtomicU64, Relaxed, Release},
+    window::Buckets,
+};
 
 /// What every call asks of the settings, as words that can be read while the machine is locked. They are written before
 /// the word is published with which the calls that go by them are admitted.

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "keyed", all(test, buttress_loom)))]
+mod agreed;
 mod breaker;
 mod cell;
 mod future;

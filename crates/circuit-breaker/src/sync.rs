@@ -3,13 +3,13 @@
 #[cfg(buttress_loom)]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU64},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64},
 };
 pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(buttress_loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU64},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64},
 };
 
 /// On a cache line of its own, and on its neighbour, which processors fetch along.

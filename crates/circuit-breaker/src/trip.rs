@@ -25,9 +25,9 @@ impl Window {
     /// The last `n` calls, exactly.
     ///
     /// # Errors
-    /// If `n` is zero or above [`MOST_CALLS`](Self::MOST_CALLS).
+    /// If `n` is zero or above [`MAX_CALLS`](Self::MAX_CALLS).
     pub const fn calls(n: u32) -> Result<Self, InvalidTrip> {
-        if n == 0 || n > Self::MOST_CALLS { Err(InvalidTrip::Calls(n)) } else { Ok(Self(Kind::Calls(n))) }
+        if n == 0 || n > Self::MAX_CALLS { Err(InvalidTrip::Calls(n)) } else { Ok(Self(Kind::Calls(n))) }
     }
 
     /// The calls of the last `length`, kept in 9 to 17 buckets: a call is forgotten up to a quarter of the length late.
@@ -51,7 +51,7 @@ impl Window {
     }
 
     /// The longest window of calls; it takes 128 KiB.
-    pub const MOST_CALLS: u32 = 65_536;
+    pub const MAX_CALLS: u32 = 65_536;
 }
 
 /// When the breaker opens. Each signal alone is enough. Only a failure or a slow call opens it, never a success.
@@ -228,7 +228,7 @@ pub enum InvalidTrip {
 impl fmt::Display for InvalidTrip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Calls(n) => write!(f, "a window must hold 1 to {} calls, not {n}", Window::MOST_CALLS),
+            Self::Calls(n) => write!(f, "a window must hold 1 to {} calls, not {n}", Window::MAX_CALLS),
             Self::Length(length) => write!(f, "a window must last 1 ms to 1 day, not {length:?}"),
             Self::Rate(rate) => write!(f, "a rate must be above 0 and at most 1, not {rate}"),
             Self::NoFailures => f.write_str("a breaker cannot open after zero calls: give at least 1"),
@@ -253,7 +253,7 @@ mod tests {
     fn refuses_what_cannot_be() {
         let calls = Window::calls(10).unwrap();
         assert_eq!(Window::calls(0), Err(InvalidTrip::Calls(0)));
-        assert!(Window::calls(Window::MOST_CALLS + 1).is_err());
+        assert!(Window::calls(Window::MAX_CALLS + 1).is_err());
         assert!(Window::time(Duration::from_micros(999)).is_err());
         assert!(Window::time(Duration::MAX).is_err());
         for rate in [0.0, -0.1, 1.01, f64::NAN, f64::INFINITY] {

@@ -79,7 +79,7 @@ impl Deadline {
 ///
 /// A scope made [`within`](Self::within) a duration does not read the clock. The duration begins to run when somebody
 /// inside first asks for the deadline, or when the layer asks because the call has to wait ([`fix`](Self::fix)).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scope(Limits);
 
 impl Scope {

@@ -3,6 +3,7 @@
 
 mod backoff;
 mod classify;
+mod clock;
 mod deadline;
 mod decision;
 #[cfg(feature = "http")]
@@ -12,16 +13,19 @@ mod origin;
 mod rejected;
 mod replay;
 mod respond;
+#[cfg(feature = "http")]
+mod retry_after;
 mod shelf;
+mod sync;
+mod tally;
 mod thread;
 #[cfg(feature = "tonic")]
 mod tonic;
 
-#[cfg(feature = "http")]
-pub use self::http::problem;
 pub use self::{
     backoff::{Backoff, Delays, InvalidBackoff, Jitter},
     classify::{ByError, Classify, Outcome},
+    clock::tokio_can_pause,
     deadline::{Deadline, Scope, Scoped},
     decision::{Decision, Decisions},
     observe::{Metric, Observe, Setting, SettingValue, UnknownAction, Value, WeakObserve},
@@ -32,3 +36,5 @@ pub use self::{
     shelf::Shelf,
     thread::{thread_number, thread_stripes},
 };
+#[cfg(feature = "http")]
+pub use self::{http::problem, retry_after::retry_after};

@@ -1,13 +1,10 @@
 use std::{
     collections::HashMap,
     fmt, ptr,
-    sync::{
-        LazyLock, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
-use crate::{Metric, Reason, Rejected, Value, thread_number};
+use crate::{Metric, Reason, Rejected, Value, tally::Tally, thread_number};
 
 /// Who speaks: the kind of layer and the name of the instance, interned, with a count of its rejections.
 ///
@@ -22,15 +19,11 @@ pub struct Origin(&'static Interned);
 struct Interned {
     layer: &'static str,
     name: &'static str,
-    rejections: [Counts; THREADS + 1],
+    rejections: Tally<{ THREADS + 1 }, { Reason::ALL.len() }>,
 }
 
 /// Threads whose counts have a line of their own, which only they write. The others share the last one.
 const THREADS: usize = 15;
-
-#[derive(Default)]
-#[repr(align(64))]
-struct Counts([AtomicU64; Reason::ALL.len()]);
 
 type Table = HashMap<(&'static str, &'static str), &'static Interned>;
 static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
@@ -45,7 +38,7 @@ impl Origin {
         }
         let name: &'static str = Box::leak(Box::from(name));
         let interned: &'static Interned =
-            Box::leak(Box::new(Interned { layer, name, rejections: Default::default() }));
+            Box::leak(Box::new(Interned { layer, name, rejections: Tally::new() }));
         table.insert((layer, name), interned);
         Self(interned)
     }
@@ -63,19 +56,13 @@ impl Origin {
     /// Makes a rejection and counts it.
     #[inline]
     pub fn reject(self, reason: Reason) -> Rejected {
-        let thread = thread_number();
-        let count = &self.0.rejections[thread.min(THREADS)].0[reason as usize];
-        if thread < THREADS {
-            count.store(count.load(Relaxed) + 1, Relaxed);
-        } else {
-            count.fetch_add(1, Relaxed);
-        }
+        self.0.rejections.add(thread_number(), reason as usize);
         Rejected::new(self, reason)
     }
 
     /// How many rejections of this kind there were.
     pub fn rejections(self, reason: Reason) -> u64 {
-        self.0.rejections.iter().map(|counts| counts.0[reason as usize].load(Relaxed)).sum()
+        self.0.rejections.sum(reason as usize)
     }
 
     /// Reports the count of every kind of rejection that has happened, for an [`Observe`](crate::Observe).
@@ -103,7 +90,7 @@ impl PartialEq for Origin {
 
 impl Eq for Origin {}
 
-#[cfg(test)]
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
 

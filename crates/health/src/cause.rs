@@ -11,10 +11,10 @@ pub struct Cause(Arc<str>);
 
 impl Cause {
     /// So many characters at most, escapes included.
-    pub const MOST: usize = 256;
+    pub const MAX: usize = 256;
 
     /// What `what` displays. Control characters, and those that turn or hide text, are escaped; what is longer than
-    /// [`MOST`](Self::MOST) characters is cut, and ends with `…`.
+    /// [`MAX`](Self::MAX) characters is cut, and ends with `…`.
     pub fn new(what: impl fmt::Display) -> Self {
         let mut line = Line { text: String::new(), length: 0, cut: false };
         // An error is the cut, or of `what` itself: then what there is has to do.
@@ -51,7 +51,7 @@ struct Line {
 impl Line {
     fn end(mut self) -> String {
         if self.cut {
-            while self.length >= Cause::MOST {
+            while self.length >= Cause::MAX {
                 self.text.pop();
                 self.length -= 1;
             }
@@ -66,7 +66,7 @@ impl Write for Line {
         for char in text.chars() {
             let escape = is_odd(char);
             let length = if escape { char.escape_default().len() } else { 1 };
-            if self.length + length > Cause::MOST {
+            if self.length + length > Cause::MAX {
                 self.cut = true;
                 return Err(fmt::Error);
             }
@@ -109,10 +109,10 @@ mod tests {
         for piece in ["x", "é", "\n", "\u{1b}", "ab\n"] {
             let exact = piece.repeat(1000);
             let cause = Cause::new(&exact);
-            assert!(cause.as_str().chars().count() <= Cause::MOST, "{piece:?}");
+            assert!(cause.as_str().chars().count() <= Cause::MAX, "{piece:?}");
             assert!(cause.as_str().ends_with('…'), "{piece:?}");
         }
-        assert_eq!(Cause::new("x".repeat(Cause::MOST)).as_str(), "x".repeat(Cause::MOST));
+        assert_eq!(Cause::new("x".repeat(Cause::MAX)).as_str(), "x".repeat(Cause::MAX));
     }
 
     #[test]
@@ -125,6 +125,6 @@ mod tests {
                 }
             }
         }
-        assert!(Cause::new(Endless).as_str().chars().count() == Cause::MOST);
+        assert!(Cause::new(Endless).as_str().chars().count() == Cause::MAX);
     }
 }

@@ -52,8 +52,8 @@ const OVERHEAD: u64 = 128;
 
 impl HttpCache {
     /// A cache by that name, which stands in `Cache-Status` fields, events and errors.
-    pub fn builder(name: impl AsRef<str>, kind: Kind) -> HttpCacheBuilder {
-        HttpCacheBuilder::new(name.as_ref(), kind)
+    pub fn builder(name: &str, kind: Kind) -> HttpCacheBuilder {
+        HttpCacheBuilder::new(name, kind)
     }
 
     /// Puts it before a service.

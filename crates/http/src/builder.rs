@@ -143,6 +143,7 @@ impl Builder {
         let settings = settings(&self);
         let tls = self.tls.config()?;
         let dialer = self.dial.dialer(self.connect_timeout, tls.as_ref())?;
+        let speaks_tls = tls.is_some();
         let scheme = match tls {
             None => Schemes::Http(dialer),
             Some(config) => Schemes::HttpAndHttps(https(dialer, config, self.http2)),
@@ -165,16 +166,21 @@ impl Builder {
 
         // To hyper, an idle time of zero means that no task closes what is idle.
         let max_idle = if self.pool_idle_timeout.is_zero() { 0 } else { self.pool_max_idle_per_host };
-        let client = Client::builder(Executor(left))
+        let mut client = Client::builder(Executor(left));
+        client
             // Without a timer, idle connections are closed only when somebody asks for one.
             .pool_timer(timer)
-            .timer(TokioTimer::new())
             .pool_idle_timeout(idle_timeout)
-            .pool_max_idle_per_host(max_idle)
-            // One HTTP/2 connection carries every call to a host. Where it dies silently, nothing but a ping tells.
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .build(connector);
+            .pool_max_idle_per_host(max_idle);
+        // Without TLS there is no HTTP/2, and hyper would copy the timer for every call.
+        if speaks_tls {
+            client
+                .timer(TokioTimer::new())
+                // One HTTP/2 connection carries every call to a host. Where it dies silently, nothing but a ping tells.
+                .http2_keep_alive_interval(Duration::from_secs(10))
+                .http2_keep_alive_timeout(Duration::from_secs(10));
+        }
+        let client = client.build(connector);
         Ok(HttpClient::new(client, counts, places, self.limits.shared(), outgoing.if_any()))
     }
 }

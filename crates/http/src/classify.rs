@@ -1,7 +1,7 @@
-use buttress_core::{BoxError, Classify, Outcome, Rejectable, Rejected};
+use buttress_core::{BoxError, Classify, Outcome, Rejectable, Rejected, retry_after};
 use http::{Method, Response, StatusCode, header};
 
-use crate::{error::Error, retry_after::retry_after};
+use crate::error::Error;
 
 /// Tells from an answer's status, or from the [`Error`], how the backend is.
 ///

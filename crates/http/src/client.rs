@@ -17,6 +17,7 @@ use crate::{
     connect::{Connector, Counts},
     error::Error,
     future::ResponseFuture,
+    host::Host,
     limits::Limits,
     outgoing::Outgoing,
     peer::Peer,
@@ -37,6 +38,7 @@ pub struct HttpClient<B>(Arc<Shared<B>>);
 struct Shared<B> {
     client: Client<Connector, Upload<B>>,
     counts: Arc<Counts>,
+    host: Host,
     limits: Option<Arc<Limits>>,
     outgoing: Option<Outgoing>,
     places: Arc<Places>,
@@ -58,7 +60,7 @@ impl<B> HttpClient<B> {
         limits: Option<Arc<Limits>>,
         outgoing: Option<Outgoing>,
     ) -> Self {
-        Self(Arc::new(Shared { client, counts, limits, outgoing, places }))
+        Self(Arc::new(Shared { client, counts, host: Host::default(), limits, outgoing, places }))
     }
 
     pub(crate) fn places(&self) -> &Arc<Places> {
@@ -99,7 +101,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
-        let Shared { client, limits, outgoing, places, .. } = &*self.0;
+        let Shared { client, host, limits, outgoing, places, .. } = &*self.0;
         let origin = places.origin;
         if Deadline::has_expired() {
             return ResponseFuture::refused(origin.reject(Reason::DeadlineExceeded).into());
@@ -113,6 +115,7 @@ where
         if let Some(outgoing) = outgoing {
             outgoing.add_to(&mut request);
         }
+        host.add_to(&mut request);
         held.watch(&mut request);
         let peer = Peer::of(request.uri());
         let (request, waiting) = match limits.as_ref().and_then(|limits| limits.first_byte) {

@@ -40,7 +40,7 @@ impl<B> HttpClient<B> {
     /// When it is polled outside of a tokio runtime with a timer.
     pub fn close(&self, grace: Duration) -> impl Future<Output = Result<(), CutOff>> + Send + use<B> {
         let places = Arc::clone(self.places());
-        places.closed.store(true, SeqCst);
+        places.calls.close();
         // Also where nobody polls what is returned.
         let runtime = Handle::try_current();
         if let Ok(runtime) = &runtime {
@@ -53,7 +53,7 @@ impl<B> HttpClient<B> {
             }
             let mut grace = pin!(sleep(grace));
             loop {
-                let mut changed = pin!(places.changed.notified());
+                let mut changed = pin!(places.calls.changed.notified());
                 // What changes from here on is seen.
                 changed.as_mut().enable();
                 let left = places.left();
@@ -98,12 +98,11 @@ impl std::error::Error for CutOff {}
 impl Places {
     /// Lets a call in, unless the client is closed.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Held> {
-        self.calls.fetch_add(1, SeqCst);
+        let is_let_in = self.calls.enter();
         let counted = Counted { places: Some(Arc::clone(self)), exchange: None };
         let since = self.drawn.load(SeqCst);
         let held = Held { claim: None, used: None, uploads: false, since, counted };
-        // Whoever closes looks the other way round: he sees the call, or it sees him.
-        if self.closed.load(SeqCst) { None } else { Some(held) }
+        is_let_in.then_some(held)
     }
 
     /// Closes connections as they become idle, until there is none. A body that is held after the cut holds none.
@@ -116,7 +115,7 @@ impl Places {
     }
 
     fn left(&self) -> CutOff {
-        CutOff { calls: self.calls.load(SeqCst), connections: self.taken() }
+        CutOff { calls: self.calls.count(), connections: self.taken() }
     }
 }
 
@@ -210,10 +209,7 @@ impl Counted {
             exchange.end();
         }
         if let Some(places) = self.places.take() {
-            let before = places.calls.fetch_sub(1, SeqCst);
-            if before == 1 && places.closed.load(SeqCst) {
-                places.changed.notify_waiters();
-            }
+            places.calls.leave();
         }
     }
 }

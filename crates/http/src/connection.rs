@@ -1,24 +1,9 @@
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU8, AtomicU64,
-            Ordering::{Relaxed, Release, SeqCst},
-        },
-    },
-    task::Waker,
-};
+use std::{fmt, sync::Arc, task::Waker};
 
-use futures_util::task::AtomicWaker;
 use http::Uri;
 use hyper_util::client::legacy::connect::Connected;
 
-use crate::places::Places;
-
-const LEAVES: u8 = 1;
-const CUT: u8 = 2;
-const GIVEN_UP: u8 = 4;
+use crate::{exchanges::Exchanges, orders::Orders, places::Places};
 
 /// What is known of an open connection beside its stream.
 ///
@@ -31,108 +16,65 @@ pub(crate) struct Connection {
     pub(crate) host: Uri,
     pub(crate) http2: bool,
     places: Arc<Places>,
-    /// A call has opened it and may be about to use it.
-    claimed: AtomicBool,
-    /// Requests that have begun, or with HTTP/2 answers.
-    begun: AtomicU64,
-    ended: AtomicU64,
-    idle_since: AtomicU64,
-    orders: AtomicU8,
-    waker: AtomicWaker,
+    exchanges: Exchanges,
+    orders: Orders,
 }
 
 impl Connection {
     pub(crate) fn new(host: Uri, http2: bool, places: Arc<Places>, claimed: bool) -> Self {
-        let idle_since = AtomicU64::new(places.since_start());
-        Self {
-            host,
-            http2,
-            places,
-            claimed: AtomicBool::new(claimed),
-            begun: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            idle_since,
-            orders: AtomicU8::new(0),
-            waker: AtomicWaker::new(),
-        }
+        let exchanges = Exchanges::new(http2, claimed, places.since_start());
+        Self { host, http2, places, exchanges, orders: Orders::new() }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.idle_after().is_some()
+        self.exchanges.is_idle()
     }
 
     /// Where it is idle: after how many exchanges.
     pub(crate) fn idle_after(&self) -> Option<u64> {
-        let begun = self.begun.load(SeqCst);
-        (begun == self.ended.load(SeqCst) && !self.claimed.load(SeqCst)).then_some(begun)
+        self.exchanges.idle_after()
     }
 
     /// Nanoseconds from the client's start to its last exchange's end.
     pub(crate) fn idle_since(&self) -> u64 {
-        self.idle_since.load(SeqCst)
+        self.exchanges.idle_since()
     }
 
     /// It is to be closed after what it is used for now.
     pub(crate) fn leave(&self) {
-        self.orders.fetch_or(LEAVES, SeqCst);
+        self.orders.leave();
     }
 
     /// Closes it at once.
     pub(crate) fn cut(&self) {
-        self.orders.fetch_or(CUT, SeqCst);
-        self.waker.wake();
+        self.orders.cut();
     }
 
     pub(crate) fn has_orders(&self) -> bool {
-        self.orders.load(SeqCst) & (LEAVES | CUT) != 0
+        self.orders.are_to_close()
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.orders.load(SeqCst) & CUT != 0
-    }
-
-    /// The call that has it to itself is over, and nobody will get it after that: what is left to write need not be.
-    fn give_up(&self) {
-        self.orders.fetch_or(GIVEN_UP, SeqCst);
-        self.waker.wake();
+        self.orders.is_cut()
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
-        self.orders.load(SeqCst) & GIVEN_UP != 0
+        self.orders.is_given_up()
     }
 
     /// Whether it may have woken its waker, which it then has no longer.
     pub(crate) fn has_woken(&self) -> bool {
-        self.orders.load(SeqCst) & (CUT | GIVEN_UP) != 0
+        self.orders.have_woken()
     }
 
     /// Whom a cut wakes, and who gives it up. Whoever goes to sleep must look for it after this.
     pub(crate) fn wakes(&self, waker: &Waker) {
-        self.waker.register(waker);
+        self.orders.wake(waker);
     }
 
     /// Its stream alone calls this, so nobody else counts with HTTP/1.1.
     pub(crate) fn begin(&self) {
-        if !self.http2 {
-            self.begun.store(self.begun.load(Relaxed) + 1, Release);
-        }
-    }
-
-    fn end(&self, exchange: u64) {
-        // What follows publishes it.
-        self.idle_since.store(self.places.since_start(), Relaxed);
-        if self.http2 {
-            self.ended.fetch_add(1, SeqCst);
-        } else {
-            self.ended.fetch_max(exchange, SeqCst);
-        }
-        self.may_be_idle();
-    }
-
-    fn may_be_idle(&self) {
-        if self.is_idle() {
-            self.places.has_idle(self);
-        }
+        self.exchanges.begin();
     }
 }
 
@@ -148,8 +90,9 @@ pub(crate) struct Claim(pub(crate) Arc<Connection>);
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.0.claimed.store(false, SeqCst);
-        self.0.may_be_idle();
+        if self.0.exchanges.release() {
+            self.0.places.has_idle(&self.0);
+        }
     }
 }
 
@@ -161,15 +104,13 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn of(connection: Arc<Connection>) -> Self {
-        let number = connection.begun.load(SeqCst);
+        let number = connection.exchanges.begun();
         Self { connection, number }
     }
 
     /// The head of the answer is there.
     pub(crate) fn answered(&self) {
-        if self.connection.http2 {
-            self.connection.begun.fetch_add(1, SeqCst);
-        }
+        self.connection.exchanges.answered();
     }
 
     /// There will be no answer. With HTTP/2, others use the connection.
@@ -177,7 +118,7 @@ impl Exchange {
         if !self.connection.http2 {
             // Before: the pool must not take it back.
             connected.poison();
-            self.connection.give_up();
+            self.connection.orders.give_up();
         }
     }
 
@@ -186,7 +127,10 @@ impl Exchange {
     }
 
     pub(crate) fn end(&self) {
-        self.connection.end(self.number);
+        let places = &self.connection.places;
+        if self.connection.exchanges.end(self.number, places.since_start()) {
+            places.has_idle(&self.connection);
+        }
     }
 }
 

@@ -22,13 +22,13 @@ use crate::peer::Peer;
 ///
 /// Clones are cheap. All else is the service's own: its readiness, answers, errors and futures.
 #[derive(Debug, Clone)]
-pub struct Endpoint<S> {
+pub struct HttpEndpoint<S> {
     service: S,
     scheme: Scheme,
     authority: Authority,
 }
 
-impl<S> Endpoint<S> {
+impl<S> HttpEndpoint<S> {
     /// The endpoint at that URL: `http` or `https`, host and perhaps port, and nothing else.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl<S> Endpoint<S> {
     }
 }
 
-impl<S, B> Service<Request<B>> for Endpoint<S>
+impl<S, B> Service<Request<B>> for HttpEndpoint<S>
 where
     S: Service<Request<B>>,
 {
@@ -101,7 +101,7 @@ where
     }
 }
 
-/// Why a URL is no [`Endpoint`]'s. It does not show the URL.
+/// Why a URL is no [`HttpEndpoint`]'s. It does not show the URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidEndpoint(&'static str);
 
@@ -121,7 +121,7 @@ mod tests {
 
     fn aimed(endpoint: &str, url: &str) -> String {
         let mut uri = url.parse().unwrap();
-        Endpoint::try_new((), endpoint).unwrap().aim(&mut uri);
+        HttpEndpoint::try_new((), endpoint).unwrap().aim(&mut uri);
         uri.to_string()
     }
 
@@ -153,7 +153,7 @@ mod tests {
             "http://ho st",
             "http://host\r\nx: y",
         ] {
-            let error = Endpoint::try_new((), url).unwrap_err();
+            let error = HttpEndpoint::try_new((), url).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
     }
@@ -161,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_is_a_url_panics(url in "[a-z:/?@.*\\[\\]0-9]{1,24}") {
-            let endpoint = Endpoint::try_new((), "http://host:1").unwrap();
+            let endpoint = HttpEndpoint::try_new((), "http://host:1").unwrap();
             if let Ok(mut uri) = url.parse::<Uri>() {
                 endpoint.aim(&mut uri);
                 prop_assert_eq!(uri.authority().map(Authority::as_str), Some("host:1"));

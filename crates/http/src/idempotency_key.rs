@@ -35,7 +35,7 @@ impl IdempotencyKey {
     /// They come from the standard library's [`RandomState`](std::hash::RandomState), a keyed SipHash that the operating system's generator
     /// seeds for each thread; the process is hashed in, so that one that was forked makes others. That is enough for
     /// keys to be unique and for nobody to guess them by accident. It is no promise of cryptography: where strangers share
-    /// a server's space of keys, take a key from a generator made for secrets by [`new`](Self::new).
+    /// a server's space of keys, take a key from a generator made for secrets by [`try_new`](Self::try_new).
     #[must_use]
     pub fn random() -> Self {
         let [high, low] = random_words();
@@ -56,7 +56,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// Where it is empty, longer than 255 bytes, or holds what is not printable ASCII.
-    pub fn new(key: &str) -> Result<Self, InvalidIdempotencyKey> {
+    pub fn try_new(key: &str) -> Result<Self, InvalidIdempotencyKey> {
         if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(InvalidIdempotencyKey(()));
         }
@@ -88,7 +88,7 @@ impl TryFrom<&str> for IdempotencyKey {
     type Error = InvalidIdempotencyKey;
 
     fn try_from(key: &str) -> Result<Self, InvalidIdempotencyKey> {
-        Self::new(key)
+        Self::try_new(key)
     }
 }
 
@@ -96,7 +96,7 @@ impl TryFrom<&String> for IdempotencyKey {
     type Error = InvalidIdempotencyKey;
 
     fn try_from(key: &String) -> Result<Self, InvalidIdempotencyKey> {
-        Self::new(key)
+        Self::try_new(key)
     }
 }
 
@@ -104,7 +104,7 @@ impl TryFrom<String> for IdempotencyKey {
     type Error = InvalidIdempotencyKey;
 
     fn try_from(key: String) -> Result<Self, InvalidIdempotencyKey> {
-        Self::new(&key)
+        Self::try_new(&key)
     }
 }
 

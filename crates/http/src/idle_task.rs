@@ -8,10 +8,7 @@ use std::{
     cell::Cell,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -39,25 +36,16 @@ pub(crate) fn sleeps() {
 }
 
 /// What runtimes that ended have left of the task, and of others that may be it.
-#[derive(Default)]
-pub(crate) struct Left {
-    /// Shared with whoever looks at it for every call.
-    pub(crate) are_there: Arc<AtomicBool>,
-    tasks: Mutex<Vec<Kept>>,
-}
+pub(crate) type Left = crate::left::Left<Kept>;
 
 impl Left {
     /// Lets the task go on here, if there is a runtime, and tells that it will.
     pub(crate) fn go_on(self: &Arc<Self>, moves: impl FnOnce()) {
-        if !self.are_there.load(SeqCst) {
+        if !self.may_be_there() {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        let tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            self.are_there.store(false, SeqCst);
-            std::mem::take(&mut *tasks)
-        };
+        let tasks = self.take();
         moves();
         for task in tasks {
             runtime.spawn(Keeper { task: Some(task), left: Arc::clone(self) });
@@ -80,7 +68,7 @@ impl rt::Executor<Task> for Executor {
     }
 }
 
-struct Kept {
+pub(crate) struct Kept {
     task: Task,
     /// Whether it is the one; not known before it was polled.
     is_it: Option<bool>,
@@ -110,9 +98,7 @@ impl Future for Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         if let Some(kept) = self.task.take().filter(|kept| kept.is_it != Some(false)) {
-            let mut tasks = self.left.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.push(kept);
-            self.left.are_there.store(true, SeqCst);
+            self.left.leave(kept);
         }
     }
 }

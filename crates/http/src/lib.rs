@@ -5,6 +5,7 @@
 mod api;
 mod body;
 mod builder;
+mod calls;
 mod classify;
 mod client;
 mod close;
@@ -14,14 +15,21 @@ mod connection;
 mod deadline_header;
 mod demand;
 mod dial;
+mod due;
 mod endpoint;
 mod error;
+mod exchanges;
 mod future;
+mod host;
 mod idempotency_key;
 mod idempotent;
 mod idle_task;
+mod left;
 mod limits;
+#[cfg(all(test, buttress_loom))]
+mod loom_models;
 mod multipart;
+mod orders;
 mod outgoing;
 mod peer;
 mod place;
@@ -31,11 +39,11 @@ mod pool_timer;
 mod proxy;
 mod random;
 mod request_body;
-mod retry_after;
 mod set_caps;
 mod settings;
 mod stranded;
 mod stream;
+mod sync;
 mod tls;
 #[cfg(feature = "opentelemetry")]
 mod trace_context;
@@ -43,6 +51,7 @@ mod unread;
 mod untouched;
 mod upload;
 mod waiting;
+mod wanted;
 
 pub use rustls;
 
@@ -60,7 +69,7 @@ pub use self::{
     client::{Connections, HttpClient},
     close::CutOff,
     deadline_header::{EXPECTED_TIMEOUT, deadline_of},
-    endpoint::{Endpoint, InvalidEndpoint},
+    endpoint::{HttpEndpoint, InvalidEndpoint},
     error::{Error, Invalid},
     future::ResponseFuture,
     idempotency_key::{IdempotencyKey, InvalidIdempotencyKey},
@@ -68,6 +77,7 @@ pub use self::{
     multipart::{Multipart, Part},
     peer::Peer,
     request_body::Body,
-    retry_after::retry_after,
     tls::Roots,
 };
+#[doc(inline)]
+pub use buttress_core::retry_after;

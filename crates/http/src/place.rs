@@ -42,9 +42,7 @@ impl Drop for Place {
         let mut book = places.book();
         self.give_back(&mut book);
         places.settle(book);
-        if places.closed.load(SeqCst) {
-            places.changed.notify_waiters();
-        }
+        places.calls.tell();
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -12,11 +12,12 @@ use std::{
 use buttress_core::{Decision, Origin, Reason};
 use http::Uri;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, timeout},
 };
 
 use crate::{
+    calls::Calls,
     connect::ConnectFailure,
     connecting::{self, Waits},
     connection::{Claim, Connection},
@@ -25,6 +26,7 @@ use crate::{
     pool_timer::PoolTimer,
     stranded::help,
     stream::Stream,
+    wanted::Wanted,
 };
 
 /// How many connections there may be, and how many calls may wait for one.
@@ -47,15 +49,13 @@ pub(crate) struct Places {
     start: std::time::Instant,
     book: Mutex<Book>,
     /// Somebody waits for the total, whose host is below its cap.
-    scarce: AtomicBool,
+    scarce: Wanted,
     pub(crate) anybody_waits: AtomicBool,
     /// There may be more connections than the caps allow, since those were lowered.
-    pub(crate) is_over: AtomicBool,
+    pub(crate) is_over: Wanted,
     /// How many tickets and numbers were drawn.
     pub(crate) drawn: AtomicU64,
-    pub(crate) calls: AtomicUsize,
-    pub(crate) closed: AtomicBool,
-    pub(crate) changed: Notify,
+    pub(crate) calls: Calls,
 }
 
 pub(crate) struct Book {
@@ -152,13 +152,11 @@ impl Places {
             pool,
             start: Instant::now().into_std(),
             book: Mutex::new(Book::new(caps)),
-            scarce: AtomicBool::new(false),
+            scarce: Wanted::new(),
             anybody_waits: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
+            is_over: Wanted::new(),
             drawn: AtomicU64::new(0),
-            calls: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            changed: Notify::new(),
+            calls: Calls::new(),
         }
     }
 
@@ -272,9 +270,9 @@ impl Places {
         self.close_surplus(book);
         self.anybody_waits.store(!book.waiting.is_empty(), SeqCst);
         // Before it is looked who is idle: whoever becomes idle afterwards looks here.
-        self.scarce.store(true, SeqCst);
+        self.scarce.raise();
         let demand = Demand::of(book);
-        self.scarce.store(demand.is_some(), SeqCst);
+        self.scarce.set(demand.is_some());
         let number = demand.filter(|demand| demand.unmet).and_then(|demand| book.idle_for(&demand));
         if let Some(number) = number {
             book.dismiss(number);
@@ -304,7 +302,7 @@ impl Places {
 
     /// A connection has become idle.
     pub(crate) fn has_idle(&self, connection: &Connection) {
-        if self.scarce.load(SeqCst) || self.is_over.load(SeqCst) || connection.has_orders() {
+        if self.scarce.is_raised() || self.is_over.is_raised() || connection.has_orders() {
             let mut book = self.book();
             self.feed(&mut book);
             self.close_dismissed(&book);
@@ -313,14 +311,14 @@ impl Places {
 
     /// Whether calls are to tell which connections they use: some may have to be closed after that.
     pub(crate) fn watches(&self) -> bool {
-        self.anybody_waits.load(SeqCst) || self.is_over.load(SeqCst)
+        self.anybody_waits.load(SeqCst) || self.is_over.is_raised()
     }
 
     /// Whether a connection that is in use is to be closed after that, since others have waited longer than any for its
     /// host, or since it is beyond the caps. With a host that always has calls for it, hyper never lets a connection be idle.
     pub(crate) fn dismisses(&self, connection: &Connection) -> bool {
-        let is_over = self.is_over.load(SeqCst);
-        if connection.has_orders() || !(is_over || self.scarce.load(SeqCst)) {
+        let is_over = self.is_over.is_raised();
+        if connection.has_orders() || !(is_over || self.scarce.is_raised()) {
             return connection.has_orders();
         }
         let mut book = self.book();

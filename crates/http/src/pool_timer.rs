@@ -8,19 +8,19 @@
 use std::{
     cell::Cell,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use futures_util::task::AtomicWaker;
 use hyper::rt::{Sleep, Timer};
 use tokio::time;
 
-use crate::idle_task::{self, Left};
+use crate::{
+    due::Due,
+    idle_task::{self, Left},
+    sync::{AtomicBool, AtomicU64, SeqCst},
+};
 
 #[derive(Clone)]
 pub(crate) struct PoolTimer(Arc<Early>);
@@ -28,8 +28,7 @@ pub(crate) struct PoolTimer(Arc<Early>);
 struct Early {
     idle_timeout: Duration,
     /// What is idle since before that is to be closed.
-    until: Mutex<Option<Instant>>,
-    waker: AtomicWaker,
+    until: Due<Instant>,
     /// Weak: what is left of the task has this timer.
     left: Weak<Left>,
     /// Whether there is any, without a reference counted.
@@ -47,8 +46,7 @@ impl PoolTimer {
     pub(crate) fn new(idle_timeout: Duration, left: &Arc<Left>) -> Self {
         Self(Arc::new(Early {
             idle_timeout,
-            until: Mutex::new(None),
-            waker: AtomicWaker::new(),
+            until: Due::new(),
             left: Arc::downgrade(left),
             are_left: Arc::clone(&left.are_there),
             moved: AtomicU64::new(0),
@@ -57,11 +55,7 @@ impl PoolTimer {
 
     /// Closes what the pool holds idle since before that.
     pub(crate) fn close_idle_until(&self, until: Instant) {
-        {
-            let mut noted = self.0.until.lock().unwrap_or_else(PoisonError::into_inner);
-            *noted = noted.max(Some(until));
-        }
-        self.0.waker.wake();
+        self.0.until.note(until);
         self.0.go_on();
     }
 }
@@ -111,8 +105,7 @@ impl Sleep for UntilWanted {}
 
 impl UntilWanted {
     fn is_wanted(&self) -> bool {
-        let until = self.early.until.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(until) = until else { return false };
+        let Some(until) = self.early.until.take() else { return false };
         let shown = until.checked_add(self.early.idle_timeout);
         SHOWN.set(shown.map(|shown| (Arc::as_ptr(&self.early), shown)));
         true
@@ -123,7 +116,7 @@ impl Future for UntilWanted {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.early.waker.register(cx.waker());
+        self.early.until.wake(cx.waker());
         let moved = self.early.moved.load(SeqCst);
         if std::mem::replace(&mut self.moved, moved) != moved {
             // The old one belongs to a runtime that has ended.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, MutexGuard, atomic::Ordering::SeqCst},
+    sync::{Arc, MutexGuard},
 };
 
 use http::Uri;
@@ -45,7 +45,7 @@ impl Connections {
         let places = self.places();
         let mut book = places.book();
         set(&mut book.caps);
-        places.is_over.store(true, SeqCst);
+        places.is_over.raise();
         places.settle(book);
         Ok(())
     }
@@ -54,9 +54,9 @@ impl Connections {
 impl Places {
     /// Closes what is beyond the caps, since they were lowered.
     pub(crate) fn close_surplus(&self, book: &mut MutexGuard<'_, Book>) {
-        if self.is_over.load(SeqCst) {
+        if self.is_over.is_raised() {
             let is_over = book.dismiss_surplus();
-            self.is_over.store(is_over, SeqCst);
+            self.is_over.set(is_over);
             self.close_dismissed(book);
         }
     }

@@ -1,10 +1,7 @@
 use std::{
     io::IoSlice,
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,6 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Buf, Bytes};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
+
+use crate::sync::{Acquire, AtomicU64, OnceLock, Relaxed, Release};
 
 pin_project! {
     /// A request's body as hyper reads it, noting for [`first_byte_timeout`](crate::Builder::first_byte_timeout) whether
@@ -94,16 +93,26 @@ pub(crate) struct Progress {
 const OURS: u64 = u64::MAX;
 
 impl Progress {
-    fn note(&self, now: Instant) {
+    pub(crate) fn new() -> Self {
+        Self { began: OnceLock::new(), taken: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn note(&self, now: Instant) {
         let since = now.saturating_duration_since(*self.began.get_or_init(|| now));
-        self.taken.store(u64::try_from(since.as_nanos()).unwrap_or(OURS - 1).min(OURS - 1), Relaxed);
+        // Whoever reads this knows when it began.
+        self.taken.store(u64::try_from(since.as_nanos()).unwrap_or(OURS - 1).min(OURS - 1), Release);
     }
 
     pub(crate) fn turn(&self) -> Turn {
-        match self.taken.load(Relaxed) {
-            OURS => Turn::Ours,
-            nanos => Turn::Servers(self.began.get().map(|began| *began + Duration::from_nanos(nanos))),
+        match self.read() {
+            (OURS, _) => Turn::Ours,
+            (nanos, began) => Turn::Servers(began.map(|began| began + Duration::from_nanos(nanos))),
         }
+    }
+
+    pub(crate) fn read(&self) -> (u64, Option<Instant>) {
+        let taken = self.taken.load(Acquire);
+        (taken, self.began.get().copied())
     }
 }
 
@@ -128,8 +137,7 @@ impl<B: Body> Upload<B> {
 
     /// Nothing is to be watched where there is no body.
     pub(crate) fn watched(body: B) -> (Self, Option<Arc<Progress>>) {
-        let progress = (!body.is_end_stream())
-            .then(|| Arc::new(Progress { began: OnceLock::new(), taken: AtomicU64::new(0) }));
+        let progress = (!body.is_end_stream()).then(|| Arc::new(Progress::new()));
         let watch = |progress| Box::new(Watch { progress, left: Bytes::new() });
         (Self { body, watch: progress.clone().map(watch) }, progress)
     }

@@ -1,11 +1,11 @@
-//! Where a request goes, and what it says of the time: `connect_to`, `Endpoint`, the deadline's header.
+//! Where a request goes, and what it says of the time: `connect_to`, `HttpEndpoint`, the deadline's header.
 
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use buttress_core::Deadline;
-use buttress_http::{Builder, EXPECTED_TIMEOUT, Endpoint, Error, HttpClient, InvalidConfig, deadline_of};
+use buttress_http::{Builder, EXPECTED_TIMEOUT, Error, HttpClient, HttpEndpoint, InvalidConfig, deadline_of};
 use buttress_testkit::{Reply, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
 use support::{Body, build, client, get, ms, proxies::echo, read, text};
@@ -51,7 +51,7 @@ async fn an_endpoint_takes_the_requests_of_any_host() {
     let (one, other) = (echo().await, echo().await);
     let client = client();
     for addr in [one, other] {
-        let mut endpoint = Endpoint::try_new(client.clone(), &format!("http://{addr}")).unwrap();
+        let mut endpoint = HttpEndpoint::try_new(client.clone(), &format!("http://{addr}")).unwrap();
         assert_eq!(endpoint.peer().to_string(), addr.to_string());
         for url in ["http://stock.invalid/items?full=1", "/items?full=1"] {
             let response = endpoint.ready().await.unwrap().call(get(url)).await.unwrap();

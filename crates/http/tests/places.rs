@@ -3,111 +3,27 @@
 mod support;
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use buttress_core::Classify;
 use buttress_core::{Deadline, Outcome, Reason, Rejectable};
 use buttress_http::{Error, HttpClient, InvalidConfig, StatusClassifier};
-use bytes::Bytes;
-use http::Request;
-use hyper::body::Frame;
-use support::{Body, Client, answer, build, call, get, ms, read, read_head, server, text};
+use support::{
+    Body, Client, answer, build, call, get, ms, read_head, text,
+    watched::{free, shut, until, watched},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
-use tower::{Service, ServiceExt};
-
-/// What a server sees of the connections to it.
-#[derive(Default)]
-struct Watched {
-    open: AtomicUsize,
-    most: AtomicUsize,
-    paths: Mutex<Vec<String>>,
-}
-
-impl Watched {
-    fn most(&self) -> usize {
-        self.most.load(SeqCst)
-    }
-
-    fn paths(&self) -> Vec<String> {
-        self.paths.lock().unwrap().clone()
-    }
-}
-
-struct Open(Arc<Watched>);
-
-impl Open {
-    fn new(watched: &Arc<Watched>) -> Self {
-        let open = watched.open.fetch_add(1, SeqCst) + 1;
-        watched.most.fetch_max(open, SeqCst);
-        Self(Arc::clone(watched))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, SeqCst);
-    }
-}
-
-/// Answers each request with its path, after having waited for `permits`; each connection as long as the client keeps it.
-async fn watched(permits: Arc<Semaphore>) -> (SocketAddr, Arc<Watched>) {
-    let watched = Arc::new(Watched::default());
-    let seen = Arc::clone(&watched);
-    let addr = server(move |mut stream, _| {
-        let (watched, permits) = (Arc::clone(&seen), Arc::clone(&permits));
-        async move {
-            let open = Open::new(&watched);
-            loop {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await?);
-                }
-                let path = String::from_utf8(head).unwrap().split(' ').nth(1).unwrap().to_owned();
-                watched.paths.lock().unwrap().push(path.clone());
-                permits.acquire().await.unwrap().forget();
-                if path == "/last" {
-                    // What the client does not use any more counts no longer.
-                    drop(open);
-                    return answer(&mut stream, &path).await;
-                }
-                answer(&mut stream, &path).await?;
-            }
-        }
-    })
-    .await;
-    (addr, watched)
-}
-
-fn free() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(Semaphore::MAX_PERMITS / 2))
-}
-
-fn shut() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(0))
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..400 {
-        if holds() {
-            return;
-        }
-        sleep(ms(5)).await;
-    }
-    panic!("never: {what}");
-}
+use tower::Service;
 
 fn spawn(client: &Client, url: String) -> tokio::task::JoinHandle<Result<String, Error>> {
     let client = client.clone();
@@ -413,64 +329,4 @@ async fn waiters_of_a_host_that_is_gone_all_get_their_error() {
         assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     }
     assert_eq!((client.connections().open(), client.connections().waiting()), (0, 0));
-}
-
-/// A body that panics on its first, or second, frame.
-struct Bomb(u8);
-
-impl hyper::body::Body for Bomb {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        assert!(self.0 > 0, "a panic in a body");
-        self.0 -= 1;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"piece")))))
-    }
-}
-
-#[tokio::test]
-async fn a_body_that_panics_gives_its_place_back() {
-    let (addr, _) = watched(free()).await;
-    let client: HttpClient<Bomb> = HttpClient::builder().max_connections_per_host(1).build().unwrap();
-    for frames in [0, 1, 0, 1] {
-        let request = Request::post(format!("http://{addr}/")).body(Bomb(frames)).unwrap();
-        let mut client = client.clone();
-        let result = timeout(ms(2000), async { client.ready().await.unwrap().call(request).await });
-        result.await.expect("it waits for a place that nobody has").unwrap_err();
-    }
-    until("all are closed", || client.connections().open() == 0).await;
-}
-
-#[tokio::test]
-async fn an_answer_that_is_dropped_unread_gives_its_place_back() {
-    let addr = server(|mut stream, _| async move {
-        read_head(&mut stream).await?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\nbegun").await?;
-        let _ = stream.read_u8().await;
-        Ok(())
-    })
-    .await;
-    let client = build(HttpClient::builder().max_connections_per_host(1));
-    for _ in 0..5 {
-        let body = call(&client, get(&format!("http://{addr}/"))).await.unwrap().into_body();
-        assert_eq!(client.connections().idle(), 0);
-        drop(body);
-    }
-    until("all are closed", || client.connections().open() == 0).await;
-}
-
-#[tokio::test]
-async fn a_connection_is_idle_where_its_answer_was_read_to_the_end() {
-    let (addr, _) = watched(free()).await;
-    let client = build(HttpClient::builder());
-    for _ in 0..3 {
-        let body = call(&client, get(&format!("http://{addr}/"))).await.unwrap().into_body();
-        assert_eq!((client.connections().open(), client.connections().idle()), (1, 0));
-        read(body).await.unwrap();
-        assert_eq!((client.connections().open(), client.connections().idle()), (1, 1));
-    }
 }

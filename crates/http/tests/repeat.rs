@@ -39,7 +39,7 @@ fn stack(client: &Client) -> Stack {
                 .requests(Idempotent)
                 .backoff(Backoff::exponential(ms(10), ms(2000)).unwrap()),
         )
-        .layer(TimeoutLayer::new(ms(300)).named("stock attempt"))
+        .layer(TimeoutLayer::new(ms(300)).name("stock attempt"))
         .service(client.clone())
 }
 
@@ -333,15 +333,16 @@ fn random_keys_are_uuids_of_their_own_and_are_not_shown() {
     for (at, ones) in ones.iter().enumerate().filter(|(at, _)| !matches!(at, 12 | 16)) {
         assert!((19_300..20_700).contains(ones), "digit {at}: {ones}");
     }
-    assert_eq!(format!("{:?}", IdempotencyKey::new("order 7").unwrap()), "IdempotencyKey(Sensitive)");
+    assert_eq!(format!("{:?}", IdempotencyKey::try_new("order 7").unwrap()), "IdempotencyKey(Sensitive)");
 }
 
 #[test]
 fn keys_of_ones_own_are_quoted_and_cannot_break_out_of_the_header() {
-    let text = |key| http::HeaderValue::from(IdempotencyKey::new(key).unwrap()).to_str().unwrap().to_owned();
+    let text =
+        |key| http::HeaderValue::from(IdempotencyKey::try_new(key).unwrap()).to_str().unwrap().to_owned();
     assert_eq!(text("order 7"), r#""order 7""#);
     assert_eq!(text(r#"a"b\c"#), r#""a\"b\\c""#);
     for wrong in ["", "a\r\nx-admin: 1", "caf\u{e9}", "a\tb", &"x".repeat(256)] {
-        assert!(IdempotencyKey::new(wrong).is_err(), "{wrong:?}");
+        assert!(IdempotencyKey::try_new(wrong).is_err(), "{wrong:?}");
     }
 }

@@ -20,7 +20,7 @@ pub struct PostgresConfig {
     pub(crate) name: String,
     pub(crate) pool_size: usize,
     pub(crate) wait_timeout: Duration,
-    pub(crate) create_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     pub(crate) recycle_timeout: Duration,
     pub(crate) statements: usize,
     pub(crate) knobs: PoolKnobs,
@@ -67,7 +67,7 @@ impl PostgresConfig {
             name: "postgres".to_owned(),
             pool_size: 20,
             wait_timeout: Duration::from_secs(5),
-            create_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
             recycle_timeout: Duration::from_secs(2),
             statements: 256,
             knobs: PoolKnobs::default(),
@@ -97,10 +97,11 @@ impl PostgresConfig {
         self
     }
 
-    /// The longest time for making a connection, with resolving and authentication. Default: 5 s.
+    /// The longest time for making a connection, with resolving and authentication. Default: 5 s. (`connect_timeout` in the
+    /// URL is the driver's own: it bounds the TCP connect to each address.)
     #[must_use]
-    pub fn with_create_timeout(mut self, limit: Duration) -> Self {
-        self.create_timeout = limit;
+    pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
         self
     }
 
@@ -161,7 +162,7 @@ impl PostgresConfig {
             Setting::new("pool_size", count(self.pool_size)),
             Setting::new("max_overflow", count(self.knobs.max_overflow)),
             Setting::new("wait_timeout", SettingValue::Duration(self.wait_timeout)),
-            Setting::new("create_timeout", SettingValue::Duration(self.create_timeout)),
+            Setting::new("connect_timeout", SettingValue::Duration(self.connect_timeout)),
             Setting::new("recycle_timeout", SettingValue::Duration(self.recycle_timeout)),
             Setting::new("idle_timeout", limit(self.knobs.idle_timeout)),
             Setting::new("max_lifetime", limit(self.knobs.max_lifetime)),
@@ -175,7 +176,7 @@ impl PostgresConfig {
         if self.pool_size == 0 {
             return Err(InvalidConfig::EmptyPool);
         }
-        for (which, limit) in [("create", self.create_timeout), ("recycle", self.recycle_timeout)] {
+        for (which, limit) in [("connect", self.connect_timeout), ("recycle", self.recycle_timeout)] {
             if limit.is_zero() {
                 return Err(InvalidConfig::ZeroTimeout(which));
             }
@@ -209,7 +210,7 @@ impl fmt::Debug for PostgresConfig {
             .field("idle_timeout", &self.knobs.idle_timeout)
             .field("max_lifetime", &self.knobs.max_lifetime)
             .field("wait_timeout", &self.wait_timeout)
-            .field("create_timeout", &self.create_timeout)
+            .field("connect_timeout", &self.connect_timeout)
             .field("recycle_timeout", &self.recycle_timeout)
             .field("statement_cache", &self.statements)
             .field("slow_query", &self.slow_query)
@@ -257,8 +258,8 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.clone().with_wait_timeout(Duration::ZERO).validate(), Ok(()));
         assert_eq!(config.clone().with_pool_size(0).validate(), Err(InvalidConfig::EmptyPool));
-        let zero = config.clone().with_create_timeout(Duration::ZERO).validate();
-        assert_eq!(zero, Err(InvalidConfig::ZeroTimeout("create")));
+        let zero = config.clone().with_connect_timeout(Duration::ZERO).validate();
+        assert_eq!(zero, Err(InvalidConfig::ZeroTimeout("connect")));
         let zero = config.with_recycle_timeout(Duration::ZERO).validate();
         assert_eq!(zero, Err(InvalidConfig::ZeroTimeout("recycle")));
     }

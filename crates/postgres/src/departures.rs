@@ -1,9 +1,7 @@
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use deadpool::managed::Pool;
-use tokio::sync::Notify;
-
-use crate::connector::Connector;
+use crate::sync::{
+    AtomicUsize, Notify,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// The connections that leave: how many are being ended in the background, and a word to whoever closes the pool.
 #[derive(Debug, Default)]
@@ -13,13 +11,13 @@ pub(crate) struct Departures {
 }
 
 impl Departures {
-    /// How many were ending before this one.
+    /// One is about to leave the pool. How many were ending before it.
     pub(crate) fn begin(&self) -> usize {
         self.ending.fetch_add(1, Relaxed)
     }
 
     pub(crate) fn end(&self) {
-        self.ending.fetch_sub(1, Relaxed);
+        self.ending.fetch_sub(1, Release);
         self.tell();
     }
 
@@ -29,16 +27,19 @@ impl Departures {
         self.told.notify_waiters();
     }
 
-    /// Returns when the pool, which is closed, has no connections and nobody who makes one.
-    pub(crate) async fn all(&self, pool: &Pool<Connector>) {
+    /// Returns when none is ending and the pool, which is closed, is empty: when it has no connections and nobody who makes one.
+    pub(crate) async fn all(&self, is_empty: impl Fn() -> bool) {
         loop {
-            // Listens before it looks, so that nothing is missed in between.
+            // Listens before it looks, so that nothing is missed in between. The pool comes first: what has left it was counted
+            // before that.
             let told = self.told.notified();
-            let status = pool.status();
-            if (status.size, status.waiting, self.ending.load(Relaxed)) == (0, 0, 0) {
+            if is_empty() && self.ending.load(Acquire) == 0 {
                 return;
             }
             told.await;
         }
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;

@@ -3,22 +3,16 @@
 //! The pool beneath can be made larger, but not reliably smaller: its semaphore keeps the places of connections that were
 //! never made, and counts them again when it grows. So it only ever grows, and this stands before it.
 
-use std::{
-    ops::Deref,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use deadpool::managed::Object;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use crate::{connection::Connection, connector::Connector};
+use crate::{
+    connection::Connection,
+    connector::Connector,
+    sync::{AtomicUsize, Mutex, Notify, Ordering::SeqCst, PoisonError, Semaphore},
+};
 
 /// Its queue is first come, first served.
 #[derive(Debug)]
@@ -67,16 +61,18 @@ impl Gate {
 
     /// Waits for a place, for so long at most.
     pub(crate) async fn take(self: &Arc<Self>, longest: Duration) -> Result<Place, NoPlace> {
-        self.waiting.fetch_add(1, SeqCst);
-        let _waiting = Waits(self);
-        match timeout(longest, self.places.acquire()).await {
-            Ok(Ok(permit)) => {
-                permit.forget();
-                Ok(Place(Arc::clone(self)))
-            }
-            Ok(Err(_closed)) => Err(NoPlace::Closed),
+        match timeout(longest, self.wait()).await {
+            Ok(place) => place.ok_or(NoPlace::Closed),
             Err(_elapsed) => Err(NoPlace::Late),
         }
+    }
+
+    /// None where it was closed.
+    async fn wait(self: &Arc<Self>) -> Option<Place> {
+        self.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waits(self);
+        self.places.acquire().await.ok()?.forget();
+        Some(Place(Arc::clone(self)))
     }
 
     /// From now on there are so many. Those that are taken beyond that are gone when they come back.
@@ -154,5 +150,7 @@ impl Deref for Borrowed {
     }
 }
 
+#[cfg(all(test, buttress_loom))]
+mod models;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@ mod departures;
 mod error;
 mod explain;
 mod from_row;
+#[cfg(feature = "_fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod identifier;
 mod insert;
@@ -46,10 +49,12 @@ mod session;
 mod statements;
 mod statistics;
 mod stream;
+mod sync;
 mod table;
 mod tls;
 mod transaction;
 mod transaction_options;
+mod turn;
 mod unnamed;
 mod url;
 mod within;

@@ -1,8 +1,6 @@
 use std::{
-    future::{Future, poll_fn},
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    task::Poll,
 };
 
 use futures_util::future::{Either, join_all, select};
@@ -31,15 +29,8 @@ impl Postgres {
         };
         let all = join_all((0..connections.min(overflow.pool_size())).map(|_| lease()));
         // In a pool that was made smaller meanwhile, the others would wait for those that are there already.
-        let changed = &overflow.gate.changed;
-        let mut told = pin!(changed.notified());
-        let enough = poll_fn(|cx| {
-            while told.as_mut().poll(cx).is_ready() {
-                told.set(changed.notified());
-            }
-            if there.load(SeqCst) >= overflow.pool_size() { Poll::Ready(()) } else { Poll::Pending }
-        });
-        match select(pin!(all), enough).await {
+        let enough = overflow.is_filled(|| there.load(SeqCst));
+        match select(pin!(all), pin!(enough)).await {
             // None was given back before all were there, lest one be counted twice.
             Either::Left((leases, _)) => {
                 leases.into_iter().try_for_each(|lease: Result<_, Error>| lease.map(drop))
@@ -61,10 +52,14 @@ impl Postgres {
     /// Once polled, the pool stays closed; only the waiting ends, and can be taken up again by another call.
     pub async fn close(&self) {
         let pool = &self.shared().pool;
-        pool.manager().overflow.close(pool);
+        pool.manager().overflow.close(|| pool.close());
         // Closing leaves those that had just been given back to somebody in the queue.
         drop(pool.retain(|_, _| false));
         self.shared().reaper.stop();
-        pool.manager().departures.all(pool).await;
+        let is_empty = || {
+            let status = pool.status();
+            (status.size, status.waiting) == (0, 0)
+        };
+        pool.manager().departures.all(is_empty).await;
     }
 }

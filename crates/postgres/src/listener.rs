@@ -60,7 +60,7 @@ impl Listener {
         if Deadline::has_expired() {
             return Err(origin.reject(Reason::DeadlineExceeded).into());
         }
-        let inbox = Arc::new(Inbox::new(origin, config.create_timeout, channels.into_iter()));
+        let inbox = Arc::new(Inbox::new(origin, config.connect_timeout, channels.into_iter()));
         let ear = Delivery(Arc::clone(&inbox));
         let since = Instant::now();
         let session =

@@ -1,11 +1,19 @@
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
 };
 
-use deadpool::managed::Pool;
+use deadpool::managed::{Pool, RetainResult};
 
-use crate::{PostgresConfig, connector::Connector, gate::Gate};
+use crate::{
+    PostgresConfig,
+    connection::Connection,
+    connector::Connector,
+    gate::Gate,
+    sync::{AtomicUsize, Mutex, Ordering::SeqCst, PoisonError},
+};
 
 /// Keeps the pool from staying larger than its size.
 ///
@@ -21,12 +29,56 @@ pub(crate) struct Overflow {
     trimming: Mutex<()>,
 }
 
+/// The pool beneath, as far as it is looked after here.
+pub(crate) trait Beneath {
+    type Closed;
+
+    /// How many connections it has, and how many of them nobody has or is about to get.
+    fn count(&self) -> (usize, usize);
+
+    /// How many are idle. Some that are counted as available are still on their way back.
+    fn idle(&self) -> usize;
+
+    /// Takes so many idle ones out of it, those that were used longest ago. Dropped, they are closed.
+    fn close_idle(&self, many: usize) -> Self::Closed;
+}
+
+impl Beneath for Pool<Connector> {
+    type Closed = RetainResult<Connection>;
+
+    fn count(&self) -> (usize, usize) {
+        let status = self.status();
+        (status.size, status.available)
+    }
+
+    fn idle(&self) -> usize {
+        let mut idle = 0;
+        self.retain(|_, _| {
+            idle += 1;
+            true
+        });
+        idle
+    }
+
+    fn close_idle(&self, mut many: usize) -> Self::Closed {
+        self.retain(|_, _| {
+            let kept = many == 0;
+            many = many.saturating_sub(1);
+            kept
+        })
+    }
+}
+
 impl Overflow {
     pub(crate) fn new(config: &PostgresConfig) -> Self {
+        Self::of(config.pool_size, config.knobs.max_overflow)
+    }
+
+    fn of(pool_size: usize, max_overflow: usize) -> Self {
         Self {
-            pool_size: AtomicUsize::new(config.pool_size),
-            max_overflow: AtomicUsize::new(config.knobs.max_overflow),
-            gate: Gate::new(config.pool_size + config.knobs.max_overflow),
+            pool_size: AtomicUsize::new(pool_size),
+            max_overflow: AtomicUsize::new(max_overflow),
+            gate: Gate::new(pool_size + max_overflow),
             trimming: Mutex::new(()),
         }
     }
@@ -51,50 +103,56 @@ impl Overflow {
 
     /// Closes the pool beneath, and what stands before it. Not while it grows: it would be made large again just before it is
     /// closed for good, and keep what is given back.
-    pub(crate) fn close(&self, pool: &Pool<Connector>) {
+    pub(crate) fn close(&self, close: impl FnOnce()) {
         let alone = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.close();
+        close();
         drop(alone);
         self.gate.close();
     }
 
+    /// Returns when there are as many as the pool's size, also because it became smaller.
+    pub(crate) async fn is_filled(&self, there: impl Fn() -> usize) {
+        let mut told = pin!(self.gate.changed.notified());
+        poll_fn(|cx| {
+            while told.as_mut().poll(cx).is_ready() {
+                told.set(self.gate.changed.notified());
+            }
+            if there() >= self.pool_size() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Closes what is idle beyond the pool's size, those that were used longest ago.
-    pub(crate) fn trim(&self, pool: &Pool<Connector>) {
+    pub(crate) fn trim(&self, pool: &impl Beneath) {
         if self.unwanted(pool) == 0 {
             return;
         }
         // One at a time, lest two close the same surplus twice. What is counted idle is idle or lent out when the surplus is
         // closed, so at least the pool's size stays.
         let alone = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut idle = 0_usize;
-        pool.retain(|_, _| {
-            idle += 1;
-            true
-        });
-        let beyond = pool.status().size.saturating_sub(self.gate.most());
-        let mut surplus =
-            self.unwanted(pool).min(idle.saturating_sub(self.pool_size()).max(beyond.min(idle)));
+        let idle = pool.idle();
+        let beyond = pool.count().0.saturating_sub(self.gate.most());
+        let surplus = self.unwanted(pool).min(idle.saturating_sub(self.pool_size()).max(beyond.min(idle)));
         if surplus == 0 {
             return;
         }
-        let trimmed = pool.retain(|_, _| {
-            let kept = surplus == 0;
-            surplus = surplus.saturating_sub(1);
-            kept
-        });
+        let trimmed = pool.close_idle(surplus);
         drop(alone);
         drop(trimmed);
     }
 
     /// How many more than the pool's size are idle and nobody waits for. It is too few while others are connecting, who are
     /// not told from those who wait; but they will give their connections back.
-    fn unwanted(&self, pool: &Pool<Connector>) -> usize {
-        let status = pool.status();
-        let beyond = status.size.saturating_sub(self.gate.most());
-        let idle = status.available.saturating_sub(self.gate.waiting());
+    fn unwanted(&self, pool: &impl Beneath) -> usize {
+        let (size, available) = pool.count();
+        let beyond = size.saturating_sub(self.gate.most());
+        let idle = available.saturating_sub(self.gate.waiting());
         idle.saturating_sub(self.pool_size()).max(beyond)
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

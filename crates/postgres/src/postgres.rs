@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) refill: Refill,
     pub(crate) reaper: Reaper,
-    pub(crate) create_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     pub(crate) recycle_timeout: Duration,
     pub(crate) settings: Box<[Setting]>,
 }
@@ -70,7 +70,7 @@ impl Postgres {
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts {
                 wait: Some(config.wait_timeout),
-                create: Some(config.create_timeout),
+                create: Some(config.connect_timeout),
                 recycle: Some(config.recycle_timeout),
             })
             .runtime(Runtime::Tokio1)
@@ -88,7 +88,7 @@ impl Postgres {
                 counters: Counters::default(),
                 refill: Refill::default(),
                 reaper: Reaper::new(&config),
-                create_timeout: config.create_timeout,
+                connect_timeout: config.connect_timeout,
                 recycle_timeout: config.recycle_timeout,
                 settings: config.settings(),
             }),
@@ -227,7 +227,7 @@ impl Shared {
                 return Err(instance.reject(Reason::Overloaded).into());
             }
             PoolError::Closed => return Err(instance.reject(Reason::Closed).into()),
-            PoolError::Timeout(_) => ConnectError::TimedOut(self.create_timeout),
+            PoolError::Timeout(_) => ConnectError::TimedOut(self.connect_timeout),
             PoolError::Backend(cause) => ConnectError::Driver(cause.into()),
             PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
                 unreachable!("the pool has a runtime and no hooks")

@@ -1,11 +1,12 @@
-use std::{
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::mem;
 
 use tokio_postgres::error::SqlState;
 
-use crate::{Error, QueryError, sent::Sent};
+use crate::{
+    Error, QueryError,
+    sent::Sent,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// How a transaction stands: one for all that are nested in it.
 #[derive(Debug, Default)]
@@ -31,6 +32,10 @@ struct State {
 }
 
 impl State {
+    fn worsen(&mut self, to: Health) {
+        self.health = self.health.max(to);
+    }
+
     fn end_one(&mut self) {
         self.running -= 1;
         // It was alone, if it was one.
@@ -59,8 +64,7 @@ impl Progress {
     }
 
     pub(crate) fn worsen(&self, to: Health) {
-        let mut state = self.lock();
-        state.health = state.health.max(to);
+        self.lock().worsen(to);
     }
 
     /// Takes notice of what became of a statement that was sent, or was to be.
@@ -69,10 +73,10 @@ impl Progress {
             Error::Query { .. } => {}
             error if error.breaks_connection() => self.worsen(Health::Lost),
             error => {
-                self.worsen(Health::Failed);
-                if error.sqlstate().is_some_and(is_conflict) {
-                    self.lock().conflict = true;
-                }
+                let is_conflict = error.sqlstate().is_some_and(is_conflict);
+                let mut state = self.lock();
+                state.worsen(Health::Failed);
+                state.conflict |= is_conflict;
             }
         }
     }
@@ -135,7 +139,7 @@ impl Progress {
     pub(crate) fn at_the_end_of(&self, depth: u32) -> Health {
         let mut state = self.lock();
         if state.running > 0 || state.depth != depth {
-            state.health = state.health.max(Health::Abandoned);
+            state.worsen(Health::Abandoned);
         }
         state.health
     }
@@ -169,8 +173,10 @@ impl Unfinished<'_> {
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        self.0.lock().end_one();
-        self.0.worsen(Health::Abandoned);
+        let mut state = self.0.lock();
+        state.end_one();
+        // At the same time: whoever finds it gone finds out why.
+        state.worsen(Health::Abandoned);
     }
 }
 
@@ -192,8 +198,9 @@ impl Level<'_> {
         if state.health == Health::Failed {
             state.health = Health::Sound;
         }
+        state.depth -= 1;
         drop(state);
-        self.close();
+        mem::forget(self);
     }
 }
 
@@ -202,6 +209,9 @@ impl Drop for Level<'_> {
         self.0.worsen(Health::Abandoned);
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

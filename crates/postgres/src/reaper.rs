@@ -1,10 +1,4 @@
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use deadpool::managed::{Pool, WeakPool};
 use tokio::{
@@ -13,7 +7,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{PostgresConfig, connector::Connector};
+use crate::{
+    PostgresConfig,
+    connector::Connector,
+    sync::{Mutex, PoisonError},
+    turn::Turn,
+};
 
 /// Closes connections that have been idle too long or grew too old, from a background task.
 ///
@@ -24,8 +23,55 @@ pub(crate) struct Reaper {
     /// None: there is nothing to do, unless there is an overflow.
     every: Option<Duration>,
     idle_timeout: Option<Duration>,
-    running: Arc<AtomicBool>,
-    task: Mutex<Option<AbortHandle>>,
+    running: Turn,
+    task: Post<Task>,
+}
+
+/// Dropped, it ends.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Has one task at most, and none any more when it was given up.
+#[derive(Debug)]
+struct Post<T>(Mutex<Held<T>>);
+
+#[derive(Debug)]
+enum Held<T> {
+    Vacant,
+    By(T),
+    GivenUp,
+}
+
+impl<T> Default for Post<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Held::Vacant))
+    }
+}
+
+impl<T> Post<T> {
+    /// The one before, or this one where it was given up, is dropped.
+    fn fill(&self, task: T) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = match *held {
+            Held::GivenUp => Held::By(task),
+            _ => std::mem::replace(&mut *held, Held::By(task)),
+        };
+        drop(held);
+        drop(dropped);
+    }
+
+    fn give_up(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = std::mem::replace(&mut *held, Held::GivenUp);
+        drop(held);
+        drop(dropped);
+    }
 }
 
 /// As bb8 and HikariCP do.
@@ -37,13 +83,13 @@ impl Reaper {
         let knobs = &config.knobs;
         let shortest = knobs.idle_timeout.into_iter().chain(knobs.max_lifetime).min();
         let every = shortest.map(|limit| (limit / 4).clamp(OFTEN, SELDOM));
-        Self { every, idle_timeout: knobs.idle_timeout, running: Arc::default(), task: Mutex::default() }
+        Self { every, idle_timeout: knobs.idle_timeout, running: Turn::default(), task: Post::default() }
     }
 
     /// Starts, unless it runs already. Outside of a runtime it does nothing.
     pub(crate) fn start(&self, pool: &Pool<Connector>) {
         // Where it runs, a call pays for this reading alone.
-        if self.running.load(Relaxed) || pool.is_closed() {
+        if self.running.is_taken() || pool.is_closed() {
             return;
         }
         // There may be an overflow since the pool was resized.
@@ -51,41 +97,18 @@ impl Reaper {
         let (Some(every), Ok(runtime)) = (self.every.or_else(overflow), Handle::try_current()) else {
             return;
         };
-        if self.running.swap(true, Relaxed) {
-            return;
-        }
-        let running = Running(Arc::clone(&self.running));
+        let Some(running) = self.running.take() else { return };
         let (pool, idle_timeout) = (pool.weak(), self.idle_timeout);
         let task = runtime.spawn(async move {
             reap(pool, every, idle_timeout).await;
             drop(running);
         });
-        self.set(Some(task.abort_handle()));
+        self.task.fill(Task(task.abort_handle()));
     }
 
+    /// For good: the pool is closed.
     pub(crate) fn stop(&self) {
-        self.set(None);
-    }
-
-    fn set(&self, task: Option<AbortHandle>) {
-        let mut slot = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = std::mem::replace(&mut *slot, task) {
-            before.abort();
-        }
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-struct Running(Arc<AtomicBool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.task.give_up();
     }
 }
 
@@ -118,6 +141,9 @@ fn sweep(pool: &Pool<Connector>, idle_timeout: Option<Duration>) {
     connector.overflow.trim(pool);
 }
 
+#[cfg(all(test, buttress_loom))]
+mod models;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +151,7 @@ mod tests {
 
     async fn runs_after_a_call(db: &Postgres) -> bool {
         db.query(Query::new("select 1")).await.unwrap_err();
-        db.shared().reaper.running.load(Relaxed)
+        db.shared().reaper.running.is_taken()
     }
 
     #[tokio::test]

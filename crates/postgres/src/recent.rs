@@ -9,13 +9,14 @@ use crate::{
     QueryError,
     named::{Parsed, parse},
     statistics::{Entry, Statistics},
+    sync,
 };
 
 /// A rewritten text, and where what it costs is counted.
 #[derive(Debug)]
 pub(crate) struct Text {
     parsed: Parsed,
-    pub(crate) entry: Arc<Entry>,
+    pub(crate) entry: sync::Arc<Entry>,
 }
 
 impl Deref for Text {

@@ -1,15 +1,12 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use deadpool::managed::{Pool, Timeouts};
 use tokio::runtime::Handle;
 
-use crate::connector::Connector;
+use crate::{
+    connector::Connector,
+    turn::{Taken, Turn},
+};
 
 /// Makes a connection in the background, one at a time, where one was lost or its caller left before it was made.
 ///
@@ -20,7 +17,7 @@ use crate::connector::Connector;
 /// however many they are, because each would throw away what it had begun.
 #[derive(Debug, Default)]
 pub(crate) struct Refill {
-    running: Arc<AtomicBool>,
+    running: Turn,
 }
 
 /// A connect that is lost in a black hole must not hold its place for the whole of the create timeout.
@@ -35,10 +32,8 @@ impl Refill {
         if overflow.gate.most() < 2 || status.size >= overflow.pool_size() {
             return;
         }
-        if self.running.swap(true, Relaxed) {
-            return;
-        }
-        let filling = Filling { pool: pool.clone(), running: Arc::clone(&self.running) };
+        let Some(turn) = self.running.take() else { return };
+        let filling = Filling { pool: pool.clone(), _turn: turn };
         runtime.spawn(async move {
             // Hardly in the way of a caller: it does not wait for a place, and gives the connection back at once.
             let configured = filling.pool.timeouts();
@@ -55,7 +50,8 @@ impl Refill {
 /// It ends with its runtime, too, and whoever closes the pool from another one must hear of it.
 struct Filling {
     pool: Pool<Connector>,
-    running: Arc<AtomicBool>,
+    // Given back behind all that is done at the end.
+    _turn: Taken,
 }
 
 impl Drop for Filling {
@@ -63,6 +59,5 @@ impl Drop for Filling {
         let connector = self.pool.manager();
         connector.overflow.trim(&self.pool);
         connector.departures.tell();
-        self.running.store(false, Relaxed);
     }
 }

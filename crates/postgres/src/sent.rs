@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
 
 /// How many statements may have been carried out, of those that share a call. They are counted, since one that takes back
 /// its own word must not take back that of others, which were sent meanwhile.
@@ -20,3 +20,6 @@ impl Sent {
         self.0.load(Relaxed) > 0
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;

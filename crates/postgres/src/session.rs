@@ -73,7 +73,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(config: &PostgresConfig, instance: Origin) -> Result<Self, Error> {
-        let limit = config.create_timeout;
+        let limit = config.connect_timeout;
         let failed = |cause| Error::Connect { instance, cause };
         let connected = timeout(limit, dial(config)).await;
         let connected = connected.map_err(|_| failed(ConnectError::TimedOut(limit)))?;

@@ -110,7 +110,7 @@ async fn what_was_acknowledged_is_there_whatever_happens_to_the_server() {
     let config = PostgresConfig::from_url(&url)
         .unwrap()
         .with_pool_size(POOL)
-        .with_create_timeout(Duration::from_secs(1));
+        .with_connect_timeout(Duration::from_secs(1));
     let db = Postgres::new(config).unwrap();
     db.query(Query::new("select 1")).await.unwrap();
     let tasks = Handle::current().metrics().num_alive_tasks();

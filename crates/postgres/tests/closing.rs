@@ -127,7 +127,7 @@ async fn whoever_is_connecting_is_waited_for_until_he_is_done_or_gone() {
     let proxy = FaultProxy::start(test.addr()).await;
     let url = test.url().replace(&test.addr().to_string(), &proxy.addr().to_string());
     let connecting = |limit| {
-        let config = PostgresConfig::from_url(&url).unwrap().with_create_timeout(limit);
+        let config = PostgresConfig::from_url(&url).unwrap().with_connect_timeout(limit);
         let db = Postgres::new(config).unwrap();
         let call = tokio::spawn(db.clone().oneshot(one()));
         (db, call)

@@ -149,7 +149,7 @@ async fn regression_26_one_duplicate_in_a_hundred_rows_fails_alone() {
         }
     }
     assert_eq!(stored(&db).await.len(), 100);
-    assert!(service.handle().stats().batches <= 3, "{:?}", service.handle().stats());
+    assert!(service.batch().stats().batches <= 3, "{:?}", service.batch().stats());
 }
 
 /// A value that cannot be written.

@@ -119,7 +119,7 @@ async fn a_connection_that_is_dead_without_a_word_is_noticed_within_seven_second
     let start = Instant::now();
     let error = Deadline::after(limit).scope(Listener::connect(&config(&url), ["orders"])).await.unwrap_err();
     assert!(matches!(error, Error::Connect { cause: ConnectError::TimedOut(given), .. } if given <= limit));
-    let error = Listener::connect(&config(&url).with_create_timeout(limit), ["orders"]).await.unwrap_err();
+    let error = Listener::connect(&config(&url).with_connect_timeout(limit), ["orders"]).await.unwrap_err();
     assert!(matches!(error, Error::Connect { cause: ConnectError::TimedOut(given), .. } if given == limit));
     assert!(start.elapsed() < Duration::from_secs(2));
 }

@@ -33,7 +33,7 @@ fn settings_are_those_in_force_and_nothing_of_the_url() {
             Setting::new("pool_size", SettingValue::Count(7)),
             Setting::new("max_overflow", SettingValue::Count(3)),
             Setting::new("wait_timeout", SettingValue::Duration(5 * SECOND)),
-            Setting::new("create_timeout", SettingValue::Duration(5 * SECOND)),
+            Setting::new("connect_timeout", SettingValue::Duration(5 * SECOND)),
             Setting::new("recycle_timeout", SettingValue::Duration(2 * SECOND)),
             Setting::new("idle_timeout", SettingValue::Duration(600 * SECOND)),
             Setting::new("max_lifetime", SettingValue::Off),

@@ -142,12 +142,12 @@ async fn callers_with_less_time_than_connect_and_query_take_get_there_in_the_end
 }
 
 #[tokio::test]
-async fn a_black_hole_ends_with_the_create_timeout() {
+async fn a_black_hole_ends_with_the_connect_timeout() {
     let test = TestDatabase::new().await;
     let proxy = FaultProxy::start(test.addr()).await;
     proxy.set(Fault::BlackHole);
     let url = test.url().replace(&test.addr().to_string(), &proxy.addr().to_string());
-    let config = PostgresConfig::from_url(&url).unwrap().with_create_timeout(Duration::from_millis(200));
+    let config = PostgresConfig::from_url(&url).unwrap().with_connect_timeout(Duration::from_millis(200));
     let db = Postgres::new(config).unwrap();
     let start = Instant::now();
     let error = db.query(one()).await.unwrap_err();

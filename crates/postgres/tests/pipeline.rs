@@ -64,7 +64,7 @@ async fn it_is_one_round_trip() {
         assert_eq!(result.unwrap().one().unwrap().get::<&str>(0).unwrap(), n.to_string());
     }
     assert_eq!(figure(&db, "queries") - before, 200.0);
-    let batches = service.handle().stats().batches;
+    let batches = service.batch().stats().batches;
     assert!(batches <= 3, "{batches}");
 }
 

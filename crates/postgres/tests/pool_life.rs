@@ -179,7 +179,7 @@ async fn warming_up_tells_what_went_wrong() {
     let url = test.url().replace(&test.addr().to_string(), &proxy.addr().to_string());
 
     proxy.set(Fault::Refuse);
-    let db = Postgres::new(config(&url).with_create_timeout(200 * MS)).unwrap();
+    let db = Postgres::new(config(&url).with_connect_timeout(200 * MS)).unwrap();
     let error = db.warm_up(3).await.unwrap_err();
     assert!(matches!(error, Error::Connect { cause: ConnectError::Driver(_), .. }), "{error}");
     proxy.set(Fault::BlackHole);

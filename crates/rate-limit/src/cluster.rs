@@ -1,6 +1,7 @@
 #![doc = include_str!("cluster/README.md")]
 
 mod agenda;
+mod callers;
 mod desk;
 mod dice;
 mod future;
@@ -9,8 +10,11 @@ mod layer;
 mod lease;
 mod limiter;
 mod local_share;
+#[cfg(all(test, buttress_loom))]
+mod loom_models;
 mod memory;
 mod purse;
+mod queue;
 mod roll;
 mod round_trip;
 mod select;

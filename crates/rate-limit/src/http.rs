@@ -12,9 +12,9 @@ mod obey;
 mod policy;
 mod proxies;
 mod restrictions;
-mod retry_after;
 mod say;
 mod subject;
+mod text;
 
 pub use self::{
     advertise::{Advertise, AdvertiseFuture, AdvertiseLayer},

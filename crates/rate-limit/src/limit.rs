@@ -66,7 +66,7 @@ pub(crate) fn settings(limits: impl Iterator<Item = Limit>, visit: &mut dyn FnMu
 
 impl Limit {
     /// The most units of a [sliding log](Self::sliding_log), which remembers each.
-    pub const LONGEST_LOG: u32 = 1 << 20;
+    pub const MAX_LOG: u32 = 1 << 20;
 
     /// Never more than the rate's units in any period, wherever it begins.
     ///
@@ -81,9 +81,9 @@ impl Limit {
     /// Never more than the rate's units in any period, and not one less: it remembers when each unit came, in 8 bytes.
     ///
     /// # Errors
-    /// If the rate has more than [`LONGEST_LOG`](Self::LONGEST_LOG) units.
+    /// If the rate has more than [`MAX_LOG`](Self::MAX_LOG) units.
     pub const fn sliding_log(rate: Rate) -> Result<Self, InvalidLimit> {
-        if rate.units() > Self::LONGEST_LOG {
+        if rate.units() > Self::MAX_LOG {
             return Err(InvalidLimit::LogTooLong { units: rate.units() });
         }
         Ok(Self { rate, algorithm: Algorithm::SlidingLog })
@@ -102,7 +102,7 @@ impl Limit {
             return Err(InvalidLimit::NoBurst);
         }
         let limit = Self { rate, algorithm: Algorithm::Gcra { burst } };
-        if limit.interval() as u128 * burst as u128 > Rate::LONGEST.as_nanos() {
+        if limit.interval() as u128 * burst as u128 > Rate::MAX_PERIOD.as_nanos() {
             return Err(InvalidLimit::BurstTooLong { burst });
         }
         Ok(limit)
@@ -160,7 +160,7 @@ pub enum InvalidLimit {
         /// The burst that was given.
         burst: u32,
     },
-    /// A log of more than [`Limit::LONGEST_LOG`] units.
+    /// A log of more than [`Limit::MAX_LOG`] units.
     LogTooLong {
         /// The units that were given.
         units: u32,
@@ -177,7 +177,7 @@ impl fmt::Display for InvalidLimit {
             Self::LogTooLong { units } => write!(
                 f,
                 "a log remembers at most {} units, not {units}: use a sliding window",
-                Limit::LONGEST_LOG
+                Limit::MAX_LOG
             ),
         }
     }

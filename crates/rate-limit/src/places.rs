@@ -2,14 +2,14 @@
 
 use std::{
     collections::{HashMap, hash_map},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
     task::Waker,
 };
 
-use crate::{machine::Wait, table::Print};
+use crate::{
+    machine::Wait,
+    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Relaxed, SeqCst, fence, lock},
+    table::Print,
+};
 
 mod place;
 mod restrictions;
@@ -35,7 +35,7 @@ const MOST_WAITING: usize = 1 << 16;
 const MOST_PLACES: usize = 1 << 16;
 /// No restriction lasts longer: a hundred years and more.
 const LONGEST: u64 = 1 << 62;
-const SHARDS: usize = 16;
+const SHARDS: usize = if cfg!(buttress_loom) { 1 } else { 16 };
 
 /// The places of those whose calls wait, or that a server has restricted. Most are at none.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Places {
     #[expect(clippy::cast_possible_truncation, reason = "it is below the count of the shards")]
     fn shard(&self, whose: Whose) -> MutexGuard<'_, HashMap<Whose, Place>> {
         let at = whose.map_or(0, |print| (print.get() % SHARDS as u64) as usize);
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[at])
     }
 
     /// Works at a place, which is made for that and removed when it is not needed any more; wakes outside of the lock.
@@ -102,6 +102,8 @@ impl Places {
                 hash_map::Entry::Occupied(entry) => entry,
                 hash_map::Entry::Vacant(entry) => {
                     self.count.fetch_add(1, Relaxed);
+                    // Then it is looked for units, and whoever gives some back does it the other way round.
+                    fence(SeqCst);
                     entry.insert_entry(Place::default())
                 }
             };
@@ -217,6 +219,8 @@ impl Places {
     /// Gives units back that were taken then and not used, to those who wait for them.
     pub(crate) fn give_back(&self, source: &impl Source, whose: Whose, units: u32, taken: u64, now: u64) {
         source.give_back(whose, units, taken, now);
+        // He who begins to wait sees the units, or is seen here.
+        fence(SeqCst);
         if !self.are_quiet() {
             self.at(whose, |place, wake| {
                 place.restrictions.give_back(units, taken);
@@ -231,13 +235,14 @@ impl Places {
             self.sweep(now);
         }
         let until = until.min(now.saturating_add(LONGEST));
-        self.ends.fetch_max(until, Relaxed);
         self.at(whose, |place, wake| {
             place.restrictions.add(units, now, until);
             // Each looks whether it can still be in time, by what is really before it.
             place.forget_gone();
             wake.extend(place.queue.iter_mut().filter_map(|waiter| waiter.waker.take()));
         });
+        // Not before: whoever finds it over forgets it, and would not find it.
+        self.ends.fetch_max(until, Relaxed);
     }
 
     /// The limits of all are others now: lets those through who need not wait any more, and makes each of the others look
@@ -266,7 +271,7 @@ impl Places {
     fn sweep(&self, now: u64) {
         let forget = |all: bool| {
             for shard in &self.shards {
-                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut shard = lock(shard);
                 let before = shard.len();
                 shard.retain(|whose, place| {
                     place.restrictions.forget(now);
@@ -285,5 +290,7 @@ impl Places {
     }
 }
 
+#[cfg(all(test, buttress_loom))]
+mod loom_models;
 #[cfg(all(test, not(buttress_loom)))]
 mod tests;

@@ -18,7 +18,7 @@ pub struct Rate {
 
 impl Rate {
     /// The longest period.
-    pub const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+    pub const MAX_PERIOD: Duration = Duration::from_secs(366 * 86_400);
 
     /// So many in a second.
     ///
@@ -59,7 +59,7 @@ impl Rate {
     /// So many in that period.
     ///
     /// # Errors
-    /// If either is zero, if the period is above [`LONGEST`](Self::LONGEST), or if it is more than one unit in a
+    /// If either is zero, if the period is above [`MAX_PERIOD`](Self::MAX_PERIOD), or if it is more than one unit in a
     /// nanosecond.
     pub const fn try_new(units: u32, period: Duration) -> Result<Self, InvalidRate> {
         if units == 0 {
@@ -68,7 +68,7 @@ impl Rate {
         if period.is_zero() {
             return Err(InvalidRate::NoTime);
         }
-        if period.as_nanos() > Self::LONGEST.as_nanos() {
+        if period.as_nanos() > Self::MAX_PERIOD.as_nanos() {
             return Err(InvalidRate::TooLong { period });
         }
         if period.as_nanos() < units as u128 {
@@ -111,7 +111,7 @@ pub enum InvalidRate {
     NoUnits,
     /// Its period is zero, and it would refuse nothing.
     NoTime,
-    /// Its period is above [`Rate::LONGEST`].
+    /// Its period is above [`Rate::MAX_PERIOD`].
     TooLong {
         /// The period that was given.
         period: Duration,
@@ -131,7 +131,7 @@ impl fmt::Display for InvalidRate {
             Self::NoUnits => f.write_str("a rate of zero units would refuse everything"),
             Self::NoTime => f.write_str("a rate with a period of zero would refuse nothing"),
             Self::TooLong { period } => {
-                write!(f, "a rate's period is at most {:?}, not {period:?}", Rate::LONGEST)
+                write!(f, "a rate's period is at most {:?}, not {period:?}", Rate::MAX_PERIOD)
             }
             Self::TooFast { units, period } => {
                 write!(f, "a rate is at most one unit in a nanosecond, not {units} in {period:?}")

@@ -7,8 +7,8 @@ use buttress_core::Rejected;
 use tower_service::Service;
 
 use crate::{
-    Everybody, Keyed, One, Reject, ResponseFuture, Weigh, WhenLimited, clock, inner::Inner,
-    when_limited::Entered,
+    ByKey, Everybody, Keyed, KeyedRateLimiter, One, RateLimiter, Reject, ResponseFuture, Weigh, WhenLimited,
+    clock, inner::Inner, when_limited::Entered,
 };
 
 /// A service behind rate limits: made by [`RateLimitLayer`](crate::RateLimitLayer) and
@@ -27,6 +27,22 @@ pub struct RateLimit<S, Q = Reject, W = One, K = Everybody> {
 impl<S, Q, W, K> RateLimit<S, Q, W, K> {
     pub(crate) const fn new(inner: S, limits: Arc<Inner>, when_limited: Q, weigh: W, key: K) -> Self {
         Self { inner, limits, when_limited, weigh, key, refuses: false }
+    }
+}
+
+impl<S, Q, W> RateLimit<S, Q, W> {
+    /// A handle to its limits: the way to them where each service [has its own](crate::Builder::per_service).
+    #[must_use]
+    pub fn limiter(&self) -> RateLimiter {
+        RateLimiter(Arc::clone(&self.limits))
+    }
+}
+
+impl<S, Q, W, F> RateLimit<S, Q, W, ByKey<F>> {
+    /// A handle to its limits.
+    #[must_use]
+    pub fn limiter(&self) -> KeyedRateLimiter {
+        KeyedRateLimiter(Arc::clone(&self.limits))
     }
 }
 

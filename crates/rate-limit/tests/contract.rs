@@ -1,5 +1,7 @@
 //! What every layer owes to its caller and to the service inside.
 
+mod figures;
+
 use std::{
     future::{Ready, ready},
     pin::pin,
@@ -17,6 +19,7 @@ use buttress_testkit::{
     allocations,
     probe::{self, Backend, BoxError},
 };
+use figures::gauge;
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -67,18 +70,6 @@ async fn a_call_dropped_anywhere_leaves_the_queue() {
         let nobody_waits = |_: &Backend| assert_eq!(gauge(&limiter, "waiting"), 0.0);
         probe::cancel_everywhere(layer, script, nobody_waits).await;
     }
-}
-
-fn gauge(limiter: &impl Observe, name: &str) -> f64 {
-    let mut found = None;
-    limiter.observe(&mut |metric| {
-        if metric.name == name
-            && let Value::Gauge(value) = metric.value
-        {
-            found = Some(value);
-        }
-    });
-    found.unwrap()
 }
 
 #[tokio::test(start_paused = true)]

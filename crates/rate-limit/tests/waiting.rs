@@ -1,5 +1,7 @@
 //! What those who wait owe to each other, and the limiter to them.
 
+mod figures;
+
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -11,8 +13,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Metric, Observe, Rejected, Value};
+use buttress_core::Rejected;
 use buttress_rate_limit::{Limit, Rate, RateLimitLayer, RateLimiter};
+use figures::gauge;
 use proptest::prelude::*;
 use tokio::time::{Instant, advance, sleep};
 
@@ -35,18 +38,6 @@ fn waiting(limiter: &RateLimiter, units: u32, longest: Duration) -> Waiting {
 
 fn poll(waiting: &mut Waiting) -> Poll<Result<(), Rejected>> {
     waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn gauge(limiter: &impl Observe, name: &str) -> f64 {
-    let mut found = None;
-    limiter.observe(&mut |metric: Metric| {
-        if let Value::Gauge(value) = metric.value
-            && metric.name == name
-        {
-            found = Some(value);
-        }
-    });
-    found.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,68 +383,4 @@ async fn turns(limit: Limit, steps: &[Step]) {
     assert_eq!(gauge(&limiter, "waiting"), 0.0);
     advance(3 * SECOND).await;
     assert!(limiter.try_acquire(limit.most_at_once()).is_ok());
-}
-
-/// Threads, real time, and calls that give up at any moment.
-#[test]
-fn thousands_come_and_go_on_several_threads() {
-    let rate = Rate::try_new(2_000, Duration::from_millis(100)).unwrap();
-    for limit in [
-        Limit::gcra(rate, 100).unwrap(),
-        Limit::from(rate),
-        Limit::sliding_log(rate).unwrap(),
-        Limit::fixed_window(rate),
-    ] {
-        // The two do not know of each other.
-        let limiter = RateLimiter::new("threads", limit);
-        let began = Instant::now();
-        let through: usize = std::thread::scope(|scope| {
-            let runtimes = [1, 3].map(|threads| {
-                let limiter = limiter.clone();
-                scope.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_multi_thread()
-                        .worker_threads(threads)
-                        .enable_time()
-                        .build()
-                        .unwrap();
-                    let through = runtime.block_on(crowd(&limiter));
-                    // Some wait still.
-                    drop(runtime);
-                    through
-                })
-            });
-            runtimes.map(|runtime| runtime.join().unwrap()).into_iter().sum()
-        });
-        let periods = began.elapsed().as_millis() as usize / 100;
-        assert!(through <= 2_000 * (periods + 2), "{limit:?}: {through} in {periods}");
-        assert!(through >= 2_000, "{limit:?}: {through}");
-        assert_eq!(gauge(&limiter, "waiting"), 0.0, "{limit:?}");
-    }
-}
-
-async fn crowd(limiter: &RateLimiter) -> usize {
-    let calls: Vec<_> = (0..4_000u64)
-        .map(|number| {
-            let limiter = limiter.clone();
-            tokio::spawn(async move {
-                // Half of them for less than they may have to wait.
-                let patience = Duration::from_micros(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 47);
-                let call = limiter.acquire(1, 10 * SECOND);
-                if number % 2 == 0 {
-                    tokio::time::timeout(patience, call).await.is_ok()
-                } else {
-                    call.await.is_ok()
-                }
-            })
-        })
-        .collect();
-    for number in 0..40 {
-        let limiter = limiter.clone();
-        tokio::spawn(async move { limiter.acquire(100 + number % 100, MINUTE).await });
-    }
-    let mut through = 0;
-    for call in calls {
-        through += usize::from(call.await.unwrap());
-    }
-    through
 }

@@ -3,7 +3,11 @@
 mod answer;
 mod ask;
 mod body;
+mod eras;
 mod error;
+mod extent;
+#[cfg(feature = "_fuzzing")]
+pub(crate) mod fuzzing;
 mod keeper;
 mod keys;
 mod lease;
@@ -12,6 +16,7 @@ mod request;
 mod script;
 mod stats;
 mod store;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod waiters;

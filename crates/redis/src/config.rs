@@ -21,7 +21,7 @@ pub struct RedisConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) max_queued: usize,
     pub(crate) max_in_flight: usize,
-    pub(crate) connections: usize,
+    pub(crate) pool_size: usize,
     pub(crate) lazy: bool,
     /// How many of the driver's notifications may wait for whoever listens to them.
     pub(crate) max_notifications: usize,
@@ -61,7 +61,7 @@ impl RedisConfig {
             connect_timeout: Duration::from_secs(5),
             max_queued: 10_000,
             max_in_flight: 10_000,
-            connections: 1,
+            pool_size: 1,
             lazy: false,
             max_notifications: 32,
             reconnect: (Duration::from_millis(100), Duration::from_secs(5)),
@@ -111,8 +111,8 @@ impl RedisConfig {
 
     /// How many connections share the commands. 1 by default, and at least: all callers' commands are pipelined on
     /// it, and more of them cost throughput on few cores. With several, the order of commands is lost.
-    pub fn with_connections(mut self, count: usize) -> Self {
-        self.connections = count.max(1);
+    pub fn with_pool_size(mut self, count: usize) -> Self {
+        self.pool_size = count.max(1);
         self
     }
 
@@ -141,7 +141,7 @@ impl RedisConfig {
             Setting::new("max_in_flight", count(self.max_in_flight)),
             Setting::new("reconnect_first", SettingValue::Duration(first)),
             Setting::new("reconnect_cap", SettingValue::Duration(cap)),
-            Setting::new("connections", count(self.connections)),
+            Setting::new("pool_size", count(self.pool_size)),
             Setting::new("lazy", if self.lazy { SettingValue::Word("on") } else { SettingValue::Off }),
         ])
     }
@@ -226,7 +226,7 @@ impl fmt::Debug for RedisConfig {
             .field("max_queued", &self.max_queued)
             .field("max_in_flight", &self.max_in_flight)
             .field("reconnect", &self.reconnect)
-            .field("connections", &self.connections)
+            .field("pool_size", &self.pool_size)
             .field("lazy", &self.lazy)
             .finish_non_exhaustive()
     }
@@ -310,8 +310,8 @@ mod tests {
             .with_connect_timeout(Duration::ZERO)
             .with_max_queued(0)
             .with_max_in_flight(0);
-        let config = config.with_connections(0).with_reconnect(Duration::ZERO, Duration::ZERO);
-        assert_eq!((config.max_queued, config.max_in_flight, config.connections), (1, 1, 1));
+        let config = config.with_pool_size(0).with_reconnect(Duration::ZERO, Duration::ZERO);
+        assert_eq!((config.max_queued, config.max_in_flight, config.pool_size), (1, 1, 1));
         assert_eq!(
             config.command_timeout,
             Duration::from_millis(1),

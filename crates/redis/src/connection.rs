@@ -1,14 +1,13 @@
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{borrow::Cow, sync::Arc};
 
 use fred::{clients::Client, interfaces::MetricsInterface};
 
-use crate::{config::RedisConfig, silence::Silence, ticket::Ticket};
+use crate::{
+    config::RedisConfig,
+    silence::Silence,
+    sync::{AtomicUsize, Ordering::Relaxed},
+    ticket::Ticket,
+};
 
 /// One of the driver's clients, and what is known of the commands on it.
 pub(crate) struct Connection {
@@ -24,7 +23,7 @@ impl Connection {
         Self {
             client,
             silence: Silence::new(config.silence()),
-            unanswered: Arc::default(),
+            unanswered: Arc::new(AtomicUsize::new(0)),
             max_queued: config.max_queued,
             max_in_flight: config.max_in_flight,
         }
@@ -36,8 +35,7 @@ impl Connection {
         if queued >= self.max_queued {
             return None;
         }
-        let (ticket, unanswered) = Ticket::new(name, &self.unanswered);
-        (unanswered.saturating_sub(queued) <= self.max_in_flight).then_some(ticket)
+        Ticket::admit(name, &self.unanswered, queued, self.max_in_flight)
     }
 
     /// For a decision.

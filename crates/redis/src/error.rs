@@ -57,6 +57,11 @@ fn code(text: &str) -> Option<&str> {
     (capitals && word.len() <= 32).then_some(word)
 }
 
+/// Whether it is the text of an error that a server answered with.
+pub(crate) fn has_code(text: &str) -> bool {
+    code(text).is_some()
+}
+
 impl fmt::Debug for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerError").field("code", &self.code()).finish_non_exhaustive()

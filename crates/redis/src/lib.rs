@@ -10,12 +10,17 @@ mod config;
 mod connection;
 mod error;
 mod future;
+#[cfg(feature = "_fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
+mod outgoing;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 mod repeat;
 mod shared;
 mod silence;
+mod sync;
 mod ticket;
 
 pub use fred::{

@@ -1,150 +1,157 @@
+use std::cmp::Ordering;
+
 use fred::types::Value;
 
-/// Commands that leave the same state when they are carried out twice in a row, whatever their arguments. Sorted.
+/// Commands that leave the same state when they are carried out twice in a row, whatever their arguments. In [`order`].
 ///
 /// Left out on purpose: what is not read or overwritten but changed (INCR, APPEND, LPUSH, LTRIM, RENAME), what answers
 /// whether this very call made the change, which callers take for a claim (SETNX, SADD, SREM, HDEL, ZADD, GETSET,
 /// GETDEL), and scripts, which may do anything.
 const REPEATABLE: &[&str] = &[
-    "BITCOUNT",
-    "BITPOS",
-    "DBSIZE",
     "DEL",
+    "GET",
+    "LCS",
+    "TTL",
     "DUMP",
     "ECHO",
-    "EVALSHA_RO",
-    "EVAL_RO",
-    "EXISTS",
-    "EXPIREAT",
-    "EXPIRETIME",
-    "FCALL_RO",
-    "GEODIST",
-    "GEOHASH",
-    "GEOPOS",
-    "GEOSEARCH",
-    "GET",
-    "GETBIT",
-    "GETRANGE",
-    "HEXISTS",
     "HGET",
-    "HGETALL",
-    "HKEYS",
     "HLEN",
-    "HMGET",
-    "HMSET",
-    "HRANDFIELD",
-    "HSCAN",
     "HSET",
-    "HSTRLEN",
-    "HVALS",
     "INFO",
     "KEYS",
-    "LCS",
-    "LINDEX",
     "LLEN",
     "LPOS",
-    "LRANGE",
     "LSET",
     "MGET",
     "MSET",
-    "PERSIST",
-    "PEXPIREAT",
-    "PEXPIRETIME",
-    "PFCOUNT",
     "PING",
-    "PSETEX",
     "PTTL",
-    "RANDOMKEY",
     "SCAN",
+    "TIME",
+    "TYPE",
+    "XLEN",
+    "HKEYS",
+    "HMGET",
+    "HMSET",
+    "HSCAN",
+    "HVALS",
     "SCARD",
     "SDIFF",
     "SETEX",
-    "SETRANGE",
-    "SINTER",
-    "SINTERCARD",
-    "SISMEMBER",
-    "SMEMBERS",
-    "SMISMEMBER",
-    "SRANDMEMBER",
     "SSCAN",
+    "TOUCH",
+    "ZCARD",
+    "ZDIFF",
+    "ZRANK",
+    "ZSCAN",
+    "BITPOS",
+    "DBSIZE",
+    "EXISTS",
+    "GEOPOS",
+    "GETBIT",
+    "LINDEX",
+    "LRANGE",
+    "PSETEX",
+    "SINTER",
     "STRLEN",
     "SUBSTR",
     "SUNION",
-    "TIME",
-    "TOUCH",
-    "TTL",
-    "TYPE",
     "UNLINK",
-    "XLEN",
-    "XPENDING",
     "XRANGE",
-    "XREVRANGE",
-    "ZCARD",
     "ZCOUNT",
-    "ZDIFF",
     "ZINTER",
-    "ZINTERCARD",
-    "ZLEXCOUNT",
-    "ZMSCORE",
-    "ZRANDMEMBER",
     "ZRANGE",
-    "ZRANGEBYLEX",
-    "ZRANGEBYSCORE",
-    "ZRANK",
-    "ZREVRANGE",
-    "ZREVRANGEBYLEX",
-    "ZREVRANGEBYSCORE",
-    "ZREVRANK",
-    "ZSCAN",
     "ZSCORE",
     "ZUNION",
+    "EVAL_RO",
+    "GEODIST",
+    "GEOHASH",
+    "HEXISTS",
+    "HGETALL",
+    "HSTRLEN",
+    "PERSIST",
+    "PFCOUNT",
+    "ZMSCORE",
+    "BITCOUNT",
+    "EXPIREAT",
+    "FCALL_RO",
+    "GETRANGE",
+    "SETRANGE",
+    "SMEMBERS",
+    "XPENDING",
+    "ZREVRANK",
+    "GEOSEARCH",
+    "PEXPIREAT",
+    "RANDOMKEY",
+    "SISMEMBER",
+    "XREVRANGE",
+    "ZLEXCOUNT",
+    "ZREVRANGE",
+    "EVALSHA_RO",
+    "EXPIRETIME",
+    "HRANDFIELD",
+    "SINTERCARD",
+    "SMISMEMBER",
+    "ZINTERCARD",
+    "PEXPIRETIME",
+    "SRANDMEMBER",
+    "ZRANDMEMBER",
+    "ZRANGEBYLEX",
+    "ZRANGEBYSCORE",
+    "ZREVRANGEBYLEX",
+    "ZREVRANGEBYSCORE",
 ];
 
 /// Words that make one of these commands depend on what was there before.
 const CONDITIONS: &[&str] = &["NX", "XX", "GT", "LT", "GET", "IFEQ", "IFNE", "IFDEQ", "IFDNE"];
 
-/// Commands that change the connection, which all callers share, or that keep it waiting. Sorted.
+/// Commands that change the connection, which all callers share, or that keep it waiting. In [`order`].
 const UNSHAREABLE: &[&str] = &[
-    "ASKING",
     "AUTH",
-    "BLMOVE",
-    "BLMPOP",
+    "EXEC",
+    "QUIT",
+    "SYNC",
+    "WAIT",
     "BLPOP",
     "BRPOP",
-    "BRPOPLPUSH",
+    "HELLO",
+    "MULTI",
+    "PSYNC",
+    "RESET",
+    "WATCH",
+    "ASKING",
+    "BLMOVE",
+    "BLMPOP",
     "BZMPOP",
+    "SELECT",
+    "DISCARD",
+    "MONITOR",
+    "UNWATCH",
+    "WAITAOF",
     "BZPOPMAX",
     "BZPOPMIN",
-    "DISCARD",
-    "EXEC",
-    "HELLO",
-    "MONITOR",
-    "MULTI",
-    "PSUBSCRIBE",
-    "PSYNC",
-    "PUNSUBSCRIBE",
-    "QUIT",
     "READONLY",
     "READWRITE",
-    "RESET",
-    "SELECT",
-    "SSUBSCRIBE",
     "SUBSCRIBE",
-    "SUNSUBSCRIBE",
-    "SYNC",
+    "BRPOPLPUSH",
+    "PSUBSCRIBE",
+    "SSUBSCRIBE",
     "UNSUBSCRIBE",
-    "UNWATCH",
-    "WAIT",
-    "WAITAOF",
-    "WATCH",
+    "PUNSUBSCRIBE",
+    "SUNSUBSCRIBE",
 ];
+
+/// Of the tables: the shorter first. Every command is looked up in both, and most names are told apart by their length.
+fn order(left: &str, right: &str) -> Ordering {
+    left.len().cmp(&right.len()).then_with(|| left.cmp(right))
+}
 
 pub(crate) fn is_repeatable(name: &str, args: &[Value]) -> bool {
     match name {
         "SET" => unconditional(args, 2),
         "EXPIRE" | "PEXPIRE" => unconditional(args, 2),
         _ => {
-            REPEATABLE.binary_search(&name).is_ok()
+            REPEATABLE.binary_search_by(|known| order(known, name)).is_ok()
                 // EXPIREAT takes conditions, too; where they are no option they are a key or a value.
                 && (!name.ends_with("EXPIREAT") || unconditional(args, 2))
         }
@@ -158,7 +165,7 @@ fn unconditional(args: &[Value], options_from: usize) -> bool {
 
 /// The name of a command that must not run on a connection shared by all callers.
 pub(crate) fn unshareable(name: &str, args: &[Value]) -> Option<&'static str> {
-    if let Ok(index) = UNSHAREABLE.binary_search(&name) {
+    if let Ok(index) = UNSHAREABLE.binary_search_by(|known| order(known, name)) {
         return Some(UNSHAREABLE[index]);
     }
     match name {
@@ -208,7 +215,8 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_apart() {
-        assert!(REPEATABLE.is_sorted() && UNSHAREABLE.is_sorted());
+        let sorted = |table: &[&str]| table.is_sorted_by(|left, right| order(left, right).is_lt());
+        assert!(sorted(REPEATABLE) && sorted(UNSHAREABLE));
         assert!(!REPEATABLE.iter().any(|name| UNSHAREABLE.contains(name)));
     }
 

@@ -11,7 +11,7 @@ use fred::{
     clients::{Client, Pool},
     error::{Error as DriverError, ErrorKind},
     interfaces::ClientLike,
-    types::{ConnectHandle, CustomCommand, Resp3Frame, Value, config::Options},
+    types::{ConnectHandle, Value, config::Options},
 };
 use tokio::{
     sync::OnceCell,
@@ -19,11 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    command::Command,
-    config::RedisConfig,
-    connection::Connection,
-    error::{Error, ServerError},
-    ticket::Ticket,
+    command::Command, config::RedisConfig, connection::Connection, error::Error, outgoing, ticket::Ticket,
 };
 
 /// How often a repeatable command is sent at most, in all.
@@ -51,7 +47,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) async fn connect(config: RedisConfig) -> Result<Arc<Self>, Error> {
         let (driver, performance, connection) = config.driver();
-        let clients: Vec<_> = (0..config.connections)
+        let clients: Vec<_> = (0..config.pool_size)
             .map(|_| {
                 let (performance, connection) = (Some(performance.clone()), Some(connection.clone()));
                 Client::new(driver.clone(), performance, connection, Some(config.policy()))
@@ -136,12 +132,12 @@ impl Shared {
                 return Err(self.origin.reject(Reason::Overloaded).into());
             };
             let unanswered = Arc::downgrade(&ticket);
-            let command = CustomCommand::new(ticket.into_name(), key.clone(), false);
             let args = if self.clustered { args.clone() } else { std::mem::take(&mut args) };
-            let error = match connection.client.with_options(&options).custom_raw(command, args).await {
-                Ok(frame) => {
+            let client = connection.client.with_options(&options);
+            let error = match outgoing::send(&client, self.clustered, ticket, key.clone(), args).await {
+                Ok(answer) => {
                     connection.silence.broken();
-                    return answer(frame);
+                    return answer;
                 }
                 Err(error) => error,
             };
@@ -237,14 +233,4 @@ impl Drop for Tasks {
 /// A node of a cluster did not carry the command out: it belongs to another, which the driver knows of by now.
 fn is_redirection(error: &DriverError) -> bool {
     *error.kind() == ErrorKind::Routing && error.details() == "Too many redirections."
-}
-
-fn answer(frame: Resp3Frame) -> Result<Value, Error> {
-    match frame {
-        Resp3Frame::SimpleError { data, .. } => Err(Error::Server(ServerError::new(&data))),
-        Resp3Frame::BlobError { data, .. } => {
-            Err(Error::Server(ServerError::new(&String::from_utf8_lossy(&data))))
-        }
-        frame => Ok(Value::try_from(frame)?),
-    }
 }

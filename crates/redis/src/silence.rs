@@ -1,14 +1,11 @@
-use std::{
-    sync::{
-        Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Weak, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::ticket::Ticket;
+use crate::{
+    sync::{AtomicBool, Mutex, Ordering::Relaxed, PoisonError},
+    ticket::Ticket,
+};
 
 /// Notices that commands time out while nothing at all is answered: a peer that went away without a word.
 ///
@@ -54,6 +51,9 @@ impl Silence {
         }
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

@@ -197,7 +197,7 @@ async fn a_deadline_shorter_than_the_command_timeout_ends_the_call() {
 async fn a_unix_socket_and_several_connections_do_as_well() {
     let server = RedisServer::start().await;
     let url = format!("redis+unix://{}", server.unix_path().display());
-    let redis = Redis::connect(config(&url).with_connections(3).with_name("several")).await.unwrap();
+    let redis = Redis::connect(config(&url).with_pool_size(3).with_name("several")).await.unwrap();
     for n in 1..=30 {
         assert_eq!(redis.send(Command::incr("n")).await.unwrap().convert::<i64>().unwrap(), n);
     }

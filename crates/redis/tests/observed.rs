@@ -17,7 +17,7 @@ async fn settings_are_those_in_force_and_nothing_of_the_url() {
         .unwrap()
         .with_command_timeout(Duration::ZERO)
         .with_max_queued(7)
-        .with_connections(2)
+        .with_pool_size(2)
         .lazy();
     let redis = Redis::connect(config).await.unwrap();
     let weak = redis.downgrade();
@@ -30,7 +30,7 @@ async fn settings_are_those_in_force_and_nothing_of_the_url() {
             Setting::new("max_in_flight", SettingValue::Count(10_000)),
             Setting::new("reconnect_first", SettingValue::Duration(ms(100))),
             Setting::new("reconnect_cap", SettingValue::Duration(ms(5_000))),
-            Setting::new("connections", SettingValue::Count(2)),
+            Setting::new("pool_size", SettingValue::Count(2)),
             Setting::new("lazy", SettingValue::Word("on")),
         ]
     );

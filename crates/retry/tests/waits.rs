@@ -105,9 +105,9 @@ async fn never_sleeps_past_the_deadline() {
 async fn stands_between_two_timeouts() {
     let hangs = AtomicUsize::new(0);
     let mut service = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(1000 * MS).named("total"))
+        .layer(TimeoutLayer::new(1000 * MS).name("total"))
         .layer(layer("between"))
-        .layer(TimeoutLayer::new(300 * MS).named("attempt"))
+        .layer(TimeoutLayer::new(300 * MS).name("attempt"))
         .service(service_fn(|()| async {
             hangs.fetch_add(1, Relaxed);
             sleep(3_600_000 * MS).await;

@@ -99,9 +99,9 @@ fn backends_do_not_disturb_each_other() {
         let report = Simulation::new(10 * SECOND)
             .callers(Callers::arriving(Arrivals::poisson(50.0)))
             .run(|world| {
-                let first = world.backend(Backend::workers(2).named("first"));
+                let first = world.backend(Backend::workers(2).name("first"));
                 if with_other {
-                    let _ = world.backend(Backend::workers(1).named("second"));
+                    let _ = world.backend(Backend::workers(1).name("second"));
                 }
                 first
             })

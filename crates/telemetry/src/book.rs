@@ -75,6 +75,8 @@ impl Book {
     pub(crate) fn remove(&mut self, layer: &str, name: &str) -> Vec<Entry> {
         let is_it = |origin: Origin| origin.layer() == layer && origin.name() == name;
         let others: Vec<bool> = self.entries.iter().map(|entry| !is_it(entry.origin)).collect();
+        // The latencies of a telemetry layer, too: calls in flight would keep its name from the next one.
+        self.sources.retain(|source| source.upgrade().is_some_and(|source| !is_it(source.origin())));
         self.forget(&others)
     }
 

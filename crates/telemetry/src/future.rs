@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     future::Future,
     marker::PhantomData,
     pin::Pin,
@@ -35,6 +36,16 @@ pin_project! {
                 this.call.waits();
             }
         }
+    }
+}
+
+// By hand: a derive would ask the request and the convention for it, of which it holds none.
+impl<F: fmt::Debug, V, C: fmt::Debug, Req> fmt::Debug for ResponseFuture<F, V, C, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("future", &self.future)
+            .field("classify", &self.classify)
+            .finish_non_exhaustive()
     }
 }
 

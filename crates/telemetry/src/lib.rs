@@ -40,6 +40,12 @@ mod sync;
 mod totals;
 mod wall;
 
+// Their types are in signatures, and each of their minor versions has others.
+#[cfg(feature = "opentelemetry")]
+pub use opentelemetry;
+#[cfg(feature = "otlp")]
+pub use {opentelemetry_sdk, tonic};
+
 #[cfg(all(feature = "http", feature = "opentelemetry"))]
 pub use self::continue_trace::{ContinueTrace, ContinueTraceFuture, ContinueTraceLayer};
 #[cfg(feature = "postgres")]

@@ -33,6 +33,7 @@ pub(crate) struct Inner {
 }
 
 /// A layer that is registered and lives.
+#[non_exhaustive]
 pub struct Handle {
     /// What gives its figures.
     pub observe: Box<dyn Observe>,
@@ -72,7 +73,8 @@ impl Registry {
         StackBuilder { registry: self, name: Arc::from(name), layers: Vec::new() }
     }
 
-    /// Takes a layer out, whether it lives or not, and out of its stacks. Whether it was there.
+    /// Takes a layer out, whether it lives or not, and out of its stacks; of a telemetry layer the latencies, too. Whether it
+    /// was there.
     ///
     /// Most layers leave when they are dropped. One without a state, such as a timeout, does not: it is nothing but a name.
     pub fn remove(&self, layer: &str, name: &str) -> bool {

@@ -55,7 +55,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Else it is left out of line where much is inside, and the future of all that is copied once more.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         if CallSpan::is_wanted() {
             return self.call_in_span(request);

@@ -1,15 +1,14 @@
 use std::{
     cmp::Reverse,
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError, TryLockError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, PoisonError, TryLockError},
     time::Duration,
 };
 
 use serde::Serialize;
 use tokio::time::Instant;
+
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Relaxed};
 
 /// A call that took longer than its layer allows for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -171,7 +170,7 @@ fn copies(calls: Vec<Kept>, limit: usize) -> Vec<SlowCall> {
 }
 
 /// `None` where somebody holds it. No code of others runs in it, so it cannot have been left half done by a panic.
-fn unless_in_use<T>(mutex: &Mutex<T>) -> Option<std::sync::MutexGuard<'_, T>> {
+fn unless_in_use<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -190,7 +189,63 @@ fn cut(text: &mut String) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, buttress_loom))]
+mod loom_models {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    fn model(run: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(run);
+    }
+
+    fn call(seconds: f64) -> SlowCall {
+        let (operation, decisions) = (String::new(), Vec::new());
+        SlowCall { at: 0, name: "", operation, seconds, end: "", error: None, trace_id: None, decisions }
+    }
+
+    #[test]
+    fn loom_a_slow_call_that_finds_somebody_reading_is_kept_beside() {
+        model(|| {
+            let log = Arc::new(SlowLog::default());
+            log.push(call(1.0));
+            let other = log.clone();
+            let pushes = thread::spawn(move || other.push(call(2.0)));
+            let seen = log.latest(9).len();
+            pushes.join().unwrap();
+            // What lies beside is taken in by the next one, whoever that is.
+            let counted = || (log.lists.lock().unwrap().latest.len(), log.beside.lock().unwrap().len());
+            let (kept, beside) = counted();
+            assert!((seen..=2).contains(&(kept + beside)));
+            log.push(call(3.0));
+            assert_eq!(counted(), (kept + beside + 1, 0));
+            assert_eq!(log.total(), 3);
+        });
+    }
+
+    #[test]
+    fn loom_of_slow_calls_at_the_same_time_none_is_kept_twice_and_one_is_kept() {
+        let lay_beside = std::sync::Arc::new(std::sync::Mutex::new(false));
+        let once = lay_beside.clone();
+        model(move || {
+            let log = Arc::new(SlowLog::default());
+            let other = log.clone();
+            let pushes = thread::spawn(move || other.push(call(2.0)));
+            log.push(call(1.0));
+            pushes.join().unwrap();
+            *once.lock().unwrap() |= !log.beside.lock().unwrap().is_empty();
+            let mut kept: Vec<_> = log.latest(9).iter().map(|call| call.seconds).collect();
+            kept.sort_by(f64::total_cmp);
+            assert!([&[1.0][..], &[2.0], &[1.0, 2.0]].contains(&&*kept), "{kept:?}");
+            assert_eq!(log.total(), 2);
+        });
+        assert!(*lay_beside.lock().unwrap(), "in no order it is kept beside");
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use std::thread;
 

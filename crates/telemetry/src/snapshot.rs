@@ -81,6 +81,7 @@ pub struct Figure {
 /// A figure's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Kind {
     /// Only grows.
     Counter,

@@ -3,7 +3,7 @@
 pub(crate) use std::sync::atomic::Ordering::Relaxed;
 #[cfg(not(buttress_loom))]
 pub(crate) use std::sync::{
-    OnceLock,
+    Mutex, MutexGuard, OnceLock,
     atomic::{AtomicU64, AtomicUsize},
 };
 
@@ -14,8 +14,11 @@ pub(crate) use self::modelled::*;
 mod modelled {
     use std::sync::atomic::Ordering::{Acquire, Release};
 
-    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize};
-    use loom::sync::{Mutex, atomic::AtomicBool};
+    use loom::sync::atomic::AtomicBool;
+    pub(crate) use loom::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, AtomicUsize},
+    };
 
     /// loom has none, and does not see that who reads the standard library's comes after who filled it.
     #[derive(Debug)]

@@ -31,7 +31,7 @@ async fn queues_and_pools_of_real_layers_have_rules_of_their_own_bounds() {
     let http = HttpClient::builder().name("d-http").max_connections(2).max_waiting(20);
     let http = http.build::<Body>().unwrap();
     let cache: Cache<u32, String> = Cache::builder("d-cache").build();
-    registry.register(&batch.handle()).unwrap();
+    registry.register(&batch.batch()).unwrap();
     registry.register(&bulkhead.limiter()).unwrap();
     registry.register(&http.connections()).unwrap();
     registry.register(&cache).unwrap();

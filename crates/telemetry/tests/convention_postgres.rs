@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt};
 
 fn connect(url: &str) -> Postgres {
     let config = PostgresConfig::from_url(url).unwrap().with_pool_size(2);
-    Postgres::new(config.with_create_timeout(Duration::from_millis(500))).unwrap()
+    Postgres::new(config.with_connect_timeout(Duration::from_millis(500))).unwrap()
 }
 
 /// The operation, the status and the kind of error.

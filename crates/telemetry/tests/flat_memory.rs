@@ -112,7 +112,7 @@ fn a_day_of_calls_leaves_memory_as_it_is() {
     let limit = RateLimitLayer::new("day", Rate::per_second(10_000));
     let retry = RetryLayer::new("day");
     let breaker = CircuitBreakerLayer::builder("day").build();
-    let timeout = TimeoutLayer::new(Duration::from_secs(5)).named("day");
+    let timeout = TimeoutLayer::new(Duration::from_secs(5)).name("day");
     let bulkhead = BulkheadLayer::new("day", Limit::fixed(10).unwrap());
     registry
         .stack("day")

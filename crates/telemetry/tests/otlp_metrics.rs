@@ -132,7 +132,7 @@ async fn every_figure_of_every_layer_arrives_by_name_unit_and_attribute() {
     let breaker = CircuitBreakerLayer::builder("arrives").build();
     let bulkhead = BulkheadLayer::builder("arrives", Limit::fixed(3).unwrap()).build();
     let limit = RateLimitLayer::new("arrives", Rate::per_second(7));
-    let (retrier, timeout) = (RetryLayer::new("arrives").retrier(), TimeoutLayer::new(SOON).named("arrives"));
+    let (retrier, timeout) = (RetryLayer::new("arrives").retrier(), TimeoutLayer::new(SOON).name("arrives"));
     registry
         .stack("orders")
         .layer(&limit.limiter())

@@ -66,7 +66,7 @@ fn a_parser_finds_every_figure_of_the_snapshot() {
     let registry = Registry::new();
     let breaker = CircuitBreakerLayer::builder("page").build();
     let bulkhead = BulkheadLayer::builder("page", Limit::fixed(3).unwrap()).build();
-    let timeout = TimeoutLayer::new(Duration::from_secs(1)).named("page");
+    let timeout = TimeoutLayer::new(Duration::from_secs(1)).name("page");
     registry
         .stack("orders")
         .layer(&breaker.breaker())

@@ -34,7 +34,7 @@ fn stack(snapshot: &Snapshot, name: &str) -> Vec<&'static str> {
 async fn a_whole_stack_is_seen_in_its_order_with_its_figures() {
     let registry = Registry::new();
     let users: Cache<u32, u32> = Cache::builder("whole").ttl(Duration::from_secs(60)).build();
-    let timeout = TimeoutLayer::new(Duration::from_secs(1)).named("whole");
+    let timeout = TimeoutLayer::new(Duration::from_secs(1)).name("whole");
     let limit = RateLimitLayer::new("whole", Rate::per_second(100));
     let retry = RetryLayer::new("whole");
     let hedge = HedgeLayer::new("whole", CloneRequest);
@@ -54,7 +54,7 @@ async fn a_whole_stack_is_seen_in_its_order_with_its_figures() {
     let many =
         async |ids: Vec<u32>| Ok::<Vec<Result<u32, BoxError>>, BoxError>(ids.into_iter().map(Ok).collect());
     let batch = BatchLayer::new("whole").layer(service_fn(many));
-    registry.register(&batch.handle()).unwrap();
+    registry.register(&batch.batch()).unwrap();
     let always = Part::new("always", Probe::from_fn(|| async { Status::Well }));
     let health = Health::builder().part(always).start().unwrap();
     registry.register(&health).unwrap();
@@ -220,7 +220,7 @@ impl Observe for Limited {
 #[test]
 fn one_without_a_state_stays_until_it_is_removed() {
     let registry = Registry::new();
-    let timeout = || TimeoutLayer::new(Duration::from_secs(1)).named("stateless");
+    let timeout = || TimeoutLayer::new(Duration::from_secs(1)).name("stateless");
     registry.stack("stateless").layer(&timeout()).register().unwrap();
     registry.register(&timeout()).expect("it is set alike");
     assert_eq!(names(&registry), [("timeout", "stateless")]);

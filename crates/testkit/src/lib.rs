@@ -9,6 +9,8 @@ mod collector;
 mod dnsmasq;
 mod example;
 mod launch;
+#[cfg(buttress_loom)]
+pub mod models;
 mod nginx;
 pub mod observed;
 mod pgbouncer;
@@ -31,6 +33,7 @@ pub use self::example::example;
 pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::{PostgresServer, TestDatabase};
+pub use self::programs::version;
 pub use self::proxy::{Fault, FaultProxy, Target};
 pub use self::redis::{RedisCluster, RedisServer};
 pub use self::upstream::{Recorded, Reply, Script, Upstream};

@@ -3,6 +3,7 @@
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The first `name` in `PATH`, then in `elsewhere`.
 ///
@@ -31,6 +32,21 @@ pub(crate) fn postgres_folders() -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a server program says of its version, such as `postgres (PostgreSQL) 15.6`: of the one that the tests start.
+///
+/// # Errors
+/// `NotFound` when it is not installed; else what kept it from running.
+pub fn version(program: &str) -> io::Result<String> {
+    let mut elsewhere = postgres_folders();
+    elsewhere.push(PathBuf::from("/usr/sbin"));
+    // nginx knows the short one alone, and answers on stderr; the others print a help for it.
+    let option = if program == "nginx" { "-v" } else { "--version" };
+    let output = Command::new(find(program, &elsewhere)?).arg(option).output()?;
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let said = String::from_utf8_lossy(&said);
+    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
+}
+
 fn missing(name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{name} was not found: run `cargo xtask setup`"))
 }
@@ -44,6 +60,15 @@ mod tests {
         let error = find("no-such-server", &[PathBuf::from("/nowhere")]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert_eq!(error.to_string(), "no-such-server was not found: run `cargo xtask setup`");
+    }
+
+    #[test]
+    fn a_server_says_its_version() {
+        let redis = version("redis-server").unwrap();
+        assert!(redis.contains("v="), "{redis}");
+        assert!(version("postgres").unwrap().starts_with("postgres (PostgreSQL) "));
+        assert!(version("nginx").unwrap().contains("nginx/"));
+        assert_eq!(version("no-such-server").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

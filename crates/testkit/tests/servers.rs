@@ -159,6 +159,30 @@ async fn a_killed_postgres_leaves_no_shared_memory() {
 }
 
 #[tokio::test]
+async fn a_paused_postgres_hangs_until_it_resumes_and_leaves_nothing() {
+    let server = PostgresServer::start().await;
+    let (dir, pid) = (server.unix_dir().to_owned(), server.pid().unwrap());
+    let client = connect(&server.config()).await;
+    assert_eq!(number(&client, "SELECT 1::bigint").await, 1);
+    server.pause();
+    let mut answer = tokio::spawn(async move { number(&client, "SELECT 2::bigint").await });
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut answer).await.is_err());
+    let mut newcomer = tokio::spawn({
+        let config = server.config();
+        async move { number(&connect(&config).await, "SELECT 3::bigint").await }
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut newcomer).await.is_err());
+    server.resume();
+    assert_eq!((answer.await.unwrap(), newcomer.await.unwrap()), (2, 3));
+    server.pause();
+    server.restart().await;
+    server.pause();
+    drop(server);
+    assert!(!dir.exists());
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test]
 async fn redis_serves_dies_and_restarts_in_place() {
     let server = RedisServer::start().await;
     assert_eq!(server.url(), format!("redis://127.0.0.1:{}", server.port()));

@@ -15,7 +15,7 @@ pub struct TimeoutLayer {
 }
 
 impl TimeoutLayer {
-    /// Gives a call that long, from its first poll that has to wait. Named `timeout` until it is [`named`](Self::named).
+    /// Gives a call that long, from its first poll that has to wait. Named `timeout` until it has a [`name`](Self::name).
     ///
     /// A call that is ready at its first poll succeeds under any limit, zero included. A limit beyond 30 years is
     /// taken as 30 years.
@@ -28,7 +28,7 @@ impl TimeoutLayer {
     ///
     /// Names are kept for the life of the process: take them from configuration, never from what a client sends.
     #[must_use]
-    pub fn named(self, name: &str) -> Self {
+    pub fn name(self, name: &str) -> Self {
         Self { origin: Origin::new("timeout", name), ..self }
     }
 }

@@ -38,7 +38,8 @@ where
 
     /// Calls the service inside, unless the surrounding deadline has passed. In that case its readiness is not used
     /// up: it holds for the next call, and is given back when the service is dropped, as tower asks of every service.
-    #[inline]
+    // Else it is left out of line where much is inside, and the future of all that is copied once more.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         if Deadline::has_expired() {
             return ResponseFuture::refused(self.origin);

@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn who_gives_up_says_why() {
     for (deadline, why) in [(3 * SECOND, "its limit was up"), (SECOND / 2, "the caller's deadline passed")] {
         let service = TimeoutLayer::new(SECOND)
-            .named("why")
+            .name("why")
             .layer(service_fn(async |()| pending::<Result<(), Rejected>>().await));
         let mut decisions = Decisions::new();
         let call = Deadline::after(deadline).scope(service.oneshot(()));

@@ -35,7 +35,7 @@ async fn slow(delay: u32) -> io::Result<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn gives_up_when_the_limit_is_up() {
-    let service = TimeoutLayer::new(100 * MS).named("gives_up").layer(service_fn(slow));
+    let service = TimeoutLayer::new(100 * MS).name("gives_up").layer(service_fn(slow));
     let start = Instant::now();
     assert_eq!(service.oneshot(99).await.unwrap(), 99);
     assert_eq!(start.elapsed(), 99 * MS);
@@ -73,7 +73,7 @@ async fn the_surrounding_deadline_cuts_off_too() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_layers_the_shorter_one_is_the_reason() {
-    let named = |name, limit| TimeoutLayer::new(limit * MS).named(name);
+    let named = |name, limit| TimeoutLayer::new(limit * MS).name(name);
     for (outer, inner, whose) in [(300, 100, "inner"), (100, 300, "outer"), (0, 300, "outer")] {
         let service = named("outer", outer).layer(named("inner", inner).layer(service_fn(slow)));
         let start = Instant::now();
@@ -241,7 +241,7 @@ async fn regression_19_a_panic_goes_on_as_a_panic() {
 
 #[tokio::test(start_paused = true)]
 async fn the_layer_reports_its_rejections() {
-    let layer = TimeoutLayer::new(10 * MS).named("the_layer_reports");
+    let layer = TimeoutLayer::new(10 * MS).name("the_layer_reports");
     let service = layer.layer(service_fn(slow));
     let _timed_out = rejection(service.oneshot(20).await);
     let _cut_off = rejection(Deadline::after(MS).scope(service.oneshot(20)).await);
@@ -261,7 +261,7 @@ async fn gives_up_at_the_deadline(sent: bool) -> io::Result<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn its_own_limit_is_its_own_whoever_notices_first() {
-    let service = TimeoutLayer::new(100 * MS).named("own").layer(service_fn(gives_up_at_the_deadline));
+    let service = TimeoutLayer::new(100 * MS).name("own").layer(service_fn(gives_up_at_the_deadline));
     for sent in [true, false] {
         let rejected = rejection(service.oneshot(sent).await);
         assert_eq!((rejected.name(), rejected.reason(), rejected.sent()), ("own", Reason::TimedOut, sent));
@@ -272,9 +272,9 @@ async fn its_own_limit_is_its_own_whoever_notices_first() {
             ("adapter", Reason::DeadlineExceeded, sent)
         );
     }
-    let total = TimeoutLayer::new(100 * MS).named("whole");
+    let total = TimeoutLayer::new(100 * MS).name("whole");
     let stack =
-        total.layer(TimeoutLayer::new(300 * MS).named("part").layer(service_fn(gives_up_at_the_deadline)));
+        total.layer(TimeoutLayer::new(300 * MS).name("part").layer(service_fn(gives_up_at_the_deadline)));
     let rejected = rejection(stack.oneshot(true).await);
     assert_eq!((rejected.name(), rejected.reason()), ("whole", Reason::TimedOut));
 }
@@ -306,8 +306,8 @@ async fn the_earlier_deadline_is_the_reason_however_near_the_other_is() {
         let rejected = rejection(Deadline::after(surrounding).scope(service.oneshot(9000)).await);
         assert_eq!(rejected.reason(), reason, "{own:?} under {surrounding:?}");
 
-        let outer = TimeoutLayer::new(surrounding).named("outer");
-        let service = outer.layer(TimeoutLayer::new(own).named("inner").layer(service_fn(slow)));
+        let outer = TimeoutLayer::new(surrounding).name("outer");
+        let service = outer.layer(TimeoutLayer::new(own).name("inner").layer(service_fn(slow)));
         let rejected = rejection(service.oneshot(9000).await);
         let expected = if reason == Reason::TimedOut { "inner" } else { "outer" };
         assert_eq!((rejected.name(), rejected.reason()), (expected, Reason::TimedOut));

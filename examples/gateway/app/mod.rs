@@ -1,5 +1,6 @@
 //! The application: what it is made of, and how it starts and ends.
 
+mod orders;
 mod problem;
 mod routes;
 mod servers;
@@ -32,6 +33,10 @@ const SCHEMA: &str = "create table if not exists users (
 const NO_DATABASE: &str =
     "there is no database: set DATABASE_URL, or run `cargo xtask setup` to install a throw-away one";
 
+/// What is said where the workers' queue would be needed.
+const NO_QUEUE: &str =
+    "there is no queue for the orders' jobs: start `cargo run --example worker` on the same DATABASE_URL";
+
 impl App {
     /// Connects to every backend.
     ///
@@ -45,8 +50,10 @@ impl App {
         let has_database = config.database.is_some();
         let system = System::start(config).await.map_err(|error| settings.told(&error))?;
         if has_database {
-            let made = system.execute(Query::new(SCHEMA)).await;
-            made.map_err(|error| format!("the table of the users: {error}"))?;
+            for (of, table) in [("users", SCHEMA), ("orders", orders::SCHEMA)] {
+                let made = system.execute(Query::new(table)).await;
+                made.map_err(|error| format!("the table of the {of}: {error}"))?;
+            }
         } else {
             // It can be asked, and is no good.
             system.health().begin_maintenance(NO_DATABASE);

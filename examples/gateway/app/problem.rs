@@ -9,7 +9,7 @@ use buttress::{Error, http::ApiError, postgres::tokio_postgres::error::SqlState}
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::NO_DATABASE;
+use super::{NO_DATABASE, NO_QUEUE};
 
 /// An answer to a request that could not be served.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ impl From<Error> for Problem {
         match error {
             Error::Database(error) if error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION) => {
                 Self::new(StatusCode::CONFLICT, "there is a user with this e-mail address")
+            }
+            // The only one that this program does not make by itself.
+            Error::Database(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_TABLE) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, NO_QUEUE)
             }
             Error::Http(ApiError::Status(error)) => {
                 let detail = format!("the profile service answered {}", error.status().as_u16());

@@ -70,7 +70,7 @@ impl Client {
         let bulkhead = BulkheadLayer::new("greeter", Limit::fixed(patience.at_once)?);
         let limiter = bulkhead.limiter();
         let handle = breaker.breaker();
-        let timeout = TimeoutLayer::new(patience.attempt).named("greeter attempt");
+        let timeout = TimeoutLayer::new(patience.attempt).name("greeter attempt");
         let inside: [&dyn Observe; 3] = [&handle, &timeout, &limiter];
 
         let attempt = ServiceBuilder::new().layer(breaker).layer(timeout).layer(bulkhead);
@@ -125,7 +125,7 @@ where
         .convention(ClientCalls(method))
         .classify(ByStatus)
         .build()?;
-    let total = TimeoutLayer::new(patience.total).named(method);
+    let total = TimeoutLayer::new(patience.total).name(method);
     let backoff =
         Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100)).unwrap_or_default();
     let retry = RetryLayer::new(method).backoff(backoff).classify(WorthRepeating);

@@ -78,7 +78,7 @@ impl Running {
             .build()?;
         let rate = RateLimitLayer::new("greeter server", Rate::try_new(limits.rate, Duration::from_secs(1))?);
         let bulkhead = BulkheadLayer::new("greeter server", Limit::fixed(limits.at_once)?);
-        let timeout = TimeoutLayer::new(limits.longest).named("greeter server");
+        let timeout = TimeoutLayer::new(limits.longest).name("greeter server");
         let layers: [&dyn Observe; 4] = [&seen, &rate.limiter(), &bulkhead.limiter(), &timeout];
         layers
             .iter()

@@ -32,7 +32,7 @@ pub struct DnsEndpoints<F> {
     port: u16,
     lookups: Lookups,
     ttl: Ttl,
-    retry: Backoff,
+    backoff: Backoff,
     make: F,
     answers: Answers,
     changes: VecDeque<Diff>,
@@ -55,21 +55,21 @@ enum Step {
 }
 
 impl<F> DnsEndpoints<F> {
-    pub(crate) fn new(host: &str, port: u16, lookups: Lookups, ttl: Ttl, retry: Backoff, make: F) -> Self {
+    pub(crate) fn new(host: &str, port: u16, lookups: Lookups, ttl: Ttl, backoff: Backoff, make: F) -> Self {
         let step = Step::Asking(Box::pin(lookups.clone().ask()));
         Self {
             host: host.into(),
             port,
             lookups,
             ttl,
-            retry,
+            backoff,
             make,
             answers: Answers::default(),
             changes: VecDeque::new(),
             step,
             failing: None,
             overfull: false,
-            resolution: Resolution::new(host, ttl, retry),
+            resolution: Resolution::new(host, ttl, backoff),
         }
     }
 
@@ -104,7 +104,7 @@ impl<F> DnsEndpoints<F> {
     fn missed(&mut self, missed: Missed) -> Option<DnsError> {
         self.resolution.missed();
         let first = self.failing.is_none();
-        let delays = self.failing.get_or_insert_with(|| self.retry.delays());
+        let delays = self.failing.get_or_insert_with(|| self.backoff.delays());
         let delay = delays.next().unwrap_or_default().max(missed.not_before);
         self.wait(delay);
         first.then(|| DnsError::new(Arc::clone(&self.host), missed.why))

@@ -19,7 +19,7 @@ pub struct Resolution(Arc<Figures>);
 struct Figures {
     origin: Origin,
     ttl: Ttl,
-    retry: Backoff,
+    backoff: Backoff,
     lookups: AtomicU64,
     failures: AtomicU64,
     addresses: AtomicUsize,
@@ -27,11 +27,11 @@ struct Figures {
 }
 
 impl Resolution {
-    pub(crate) fn new(host: &str, ttl: Ttl, retry: Backoff) -> Self {
+    pub(crate) fn new(host: &str, ttl: Ttl, backoff: Backoff) -> Self {
         Self(Arc::new(Figures {
             origin: Origin::new("dns", host),
             ttl,
-            retry,
+            backoff,
             lookups: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             addresses: AtomicUsize::new(0),
@@ -95,11 +95,11 @@ impl Observe for Resolution {
     }
 
     fn settings(&self, visit: &mut dyn FnMut(Setting)) {
-        let Figures { ttl, retry, .. } = &*self.0;
+        let Figures { ttl, backoff, .. } = &*self.0;
         visit(Setting::new("ttl_floor", SettingValue::Duration(ttl.floor)));
         visit(Setting::new("ttl_ceiling", SettingValue::Duration(ttl.ceiling)));
-        visit(Setting::new("retry_first", SettingValue::Duration(retry.first())));
-        visit(Setting::new("retry_cap", SettingValue::Duration(retry.cap())));
-        visit(Setting::new("retry_factor", SettingValue::Ratio(retry.factor())));
+        visit(Setting::new("backoff_first", SettingValue::Duration(backoff.first())));
+        visit(Setting::new("backoff_cap", SettingValue::Duration(backoff.cap())));
+        visit(Setting::new("backoff_factor", SettingValue::Ratio(backoff.factor())));
     }
 }

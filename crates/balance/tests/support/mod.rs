@@ -137,8 +137,8 @@ async fn answer(_: Request<Incoming>, state: Arc<State>) -> Result<Response<Full
 }
 
 /// The client, with every request sent to that server.
-pub(crate) fn at(client: &Client, addr: SocketAddr) -> buttress_http::Endpoint<Client> {
-    buttress_http::Endpoint::try_new(client.clone(), &format!("http://{addr}")).expect("a URL")
+pub(crate) fn at(client: &Client, addr: SocketAddr) -> buttress_http::HttpEndpoint<Client> {
+    buttress_http::HttpEndpoint::try_new(client.clone(), &format!("http://{addr}")).expect("a URL")
 }
 
 pub(crate) fn client() -> Client {

@@ -87,7 +87,7 @@ impl Machine {
             Law::Vegas(vegas) => vegas.propose(self.estimate, latency),
         };
         let next = if sample.is_bad() {
-            (self.estimate * self.adaptive.backoff).floor()
+            (self.estimate * self.adaptive.backoff_ratio).floor()
         } else if 2 * sample.in_flight >= self.limit() {
             proposed
         } else {
@@ -129,7 +129,7 @@ mod tests {
         #[test]
         fn aimd_does_what_whole_numbers_do(samples in prop::collection::vec(sample(), 0..200)) {
             // Half and three quarters are exact in floats.
-            let adaptive = Adaptive::aimd().with_limits(2, 20, 90).unwrap().with_backoff(0.75).unwrap();
+            let adaptive = Adaptive::aimd().with_limits(2, 20, 90).unwrap().with_backoff_ratio(0.75).unwrap();
             let mut machine = Machine::new(adaptive);
             let (mut limit, mut peak) = (20_u64, 0.0_f64);
             for sample in samples {

@@ -59,7 +59,7 @@ impl Database {
             .with_pool_size(self.pool_size)
             .with_max_overflow(self.max_overflow)
             .with_wait_timeout(at_most_30_years("wait_timeout", self.wait_timeout)?)
-            .with_create_timeout(some_time("connect_timeout", self.connect_timeout)?)
+            .with_connect_timeout(some_time("connect_timeout", self.connect_timeout)?)
             .with_slow_query(at_most_30_years("slow_query", self.slow_query)?)
             .with_statement_mode(mode))
     }
@@ -104,7 +104,7 @@ impl Redis {
         };
         Ok(config
             .with_name("redis")
-            .with_connections(connections)
+            .with_pool_size(connections)
             .with_command_timeout(some_time("command_timeout", self.command_timeout)?)
             .with_connect_timeout(some_time("connect_timeout", self.connect_timeout)?))
     }

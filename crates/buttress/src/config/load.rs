@@ -74,7 +74,7 @@ impl Config {
     /// Takes what providers of your own give: other formats, other environment variables, a secret store.
     ///
     /// A provider that reads types out of texts, as figment's `Env` does, makes a number of a password of digits: that is
-    /// an error here, and quotes around it help.
+    /// an error here, and quotes around it help. A key without a value, as a serialized [`Config`] has them, is not set.
     ///
     /// ```
     /// use buttress::{Config, config::figment::{Figment, providers::{Format, Toml}}};
@@ -115,9 +115,11 @@ fn finish(figment: &Figment, origin: impl Fn(&str) -> Origin) -> Result<Config, 
         };
         ConfigError::whole(origin, "it cannot be read, a provider of it failed")
     })?;
+    let found = shape::without_nothing(found);
     let told = |keys: &[String], wrong: Wrong| said(origin(&keys.join(".")), &keys.join("."), wrong);
     shape::find_wrong(&found).map_err(|(keys, wrong)| told(&keys, wrong))?;
-    let config: Config = figment.extract().map_err(|error| {
+    let given = found.as_dict().cloned().unwrap_or_default();
+    let config: Config = Figment::from(Given(given)).extract().map_err(|error| {
         let there = error.path.iter().try_fold(&found, |value, key| value.as_dict()?.get(key));
         told(&error.path, say::refused(&error.path, &error.kind, there))
     })?;

@@ -107,6 +107,18 @@ pub(super) fn example(above: &[String]) -> Vec<String> {
     keys.split_off(above.len())
 }
 
+/// Without the keys that are there and have no value. TOML has none, but what serializes a [`Config`] gives one to each that
+/// is not set.
+pub(super) fn without_nothing(found: Value) -> Value {
+    match found {
+        Value::Dict(tag, table) => {
+            let table = table.into_iter().filter(|(_, value)| !matches!(value, Value::Empty(..)));
+            Value::Dict(tag, table.map(|(key, value)| (key, without_nothing(value))).collect())
+        }
+        found => found,
+    }
+}
+
 /// The first key that there is not, or whose value is of another type. serde would take the number of an enum's word
 /// for the word.
 pub(super) fn find_wrong(found: &Value) -> Result<(), (Vec<String>, Wrong)> {

@@ -66,7 +66,7 @@ fn what_a_table_says_is_what_the_layer_gets() {
     assert!(!database.contains("hunter2"));
     let redis = Redis { pool_size: Some(3), ..Redis::new("redis://h") };
     let redis = format!("{:?}", redis.client().unwrap());
-    assert!(redis.contains("connections: 3") && redis.contains("name: \"redis\""), "{redis}");
+    assert!(redis.contains("pool_size: 3") && redis.contains("name: \"redis\""), "{redis}");
 
     let http =
         Http { max_connections: 7, redirects: 2, timeout: Duration::from_secs(9), ..Http::new("http://h") };

@@ -101,7 +101,7 @@ impl Bulkhead {
 
     /// How many calls at once.
     pub(crate) fn limit(&self) -> Result<CallLimit, Wrong> {
-        from_to("limit", self.limit, 1, CallLimit::MOST)?;
+        from_to("limit", self.limit, 1, CallLimit::MAX)?;
         CallLimit::fixed(self.limit).map_err(|invalid| Wrong::new("limit", self.limit, invalid.to_string()))
     }
 
@@ -113,7 +113,7 @@ impl Bulkhead {
         }
         Queue::try_new(self.queue, self.max_wait).map(Some).map_err(|invalid| match invalid {
             InvalidQueue::Capacity(_) => {
-                Wrong::new("queue", self.queue, format!("write a number from 0 to {}", CallLimit::MOST))
+                Wrong::new("queue", self.queue, format!("write a number from 0 to {}", CallLimit::MAX))
             }
             _ if self.max_wait.is_zero() => Wrong::duration(
                 "max_wait",

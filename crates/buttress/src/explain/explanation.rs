@@ -231,7 +231,7 @@ const BOUNDS: [(&str, &str, &str); 16] = [
     ("http", "calls that wait for one", "max_waiting"),
     ("api-client", "bytes of an answer", "max_answer"),
     ("postgres", "statements prepared on a connection", "statement_cache"),
-    ("redis", "connections", "connections"),
+    ("redis", "connections", "pool_size"),
     ("redis", "commands that wait on each", "max_queued"),
     ("redis", "commands in flight on each", "max_in_flight"),
 ];

@@ -166,8 +166,8 @@ fn settings(layer: &ExplainedLayer) -> String {
         "http" => {
             &["connect_timeout", "first_byte_timeout", "max_connections_per_host", "max_waiting", "http2"]
         }
-        "postgres" => &["pool_size", "max_overflow", "wait_timeout", "create_timeout"],
-        "redis" => &["command_timeout", "connections", "max_queued"],
+        "postgres" => &["pool_size", "max_overflow", "wait_timeout", "connect_timeout"],
+        "redis" => &["command_timeout", "pool_size", "max_queued"],
         _ => &[],
     };
     let told = layer.settings().iter();

@@ -21,7 +21,7 @@ pub struct Inserter<T> {
 impl<T: Clone + Send + Sync + 'static> Inserter<T> {
     pub(super) fn new(name: &str, gate: Gate, database: Database, insert: InsertBatch<T>) -> Self {
         let layer = BatchLayer::new(name).bisect(SqlStateClassifier::blames_a_row);
-        Self { rows: layer.layer(Inserts { database, insert }).handle(), gate }
+        Self { rows: layer.layer(Inserts { database, insert }).batch(), gate }
     }
 
     /// Writes a row, with others or alone.

@@ -134,7 +134,7 @@ where
         let nothing = Self {
             gate: gate.clone(),
             telemetry,
-            total: TimeoutLayer::new(values.timeout).named(name),
+            total: TimeoutLayer::new(values.timeout).name(name),
             rate_limit: None,
             retry: None,
             breaker: None,
@@ -192,8 +192,8 @@ where
             }
         }
         let attempt =
-            values.attempt_timeout.map(|limit| TimeoutLayer::new(limit).named(&format!("{name} attempt")));
-        let total = TimeoutLayer::new(values.timeout).named(name);
+            values.attempt_timeout.map(|limit| TimeoutLayer::new(limit).name(&format!("{name} attempt")));
+        let total = TimeoutLayer::new(values.timeout).name(name);
         let (gate, telemetry) = (self.gate.clone(), self.telemetry.clone());
         Self { gate, telemetry, total, rate_limit, retry, breaker, attempt, bulkhead, queued, values }
     }

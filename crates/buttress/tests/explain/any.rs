@@ -15,7 +15,7 @@ fn add(stack: Stack, (kind, count, millis): (u8, u32, u64)) -> Stack {
     let count = count.max(1);
     let few = count.min(1_000_000);
     match kind {
-        0 => stack.layer(&TimeoutLayer::new(time).named("limit")),
+        0 => stack.layer(&TimeoutLayer::new(time).name("limit")),
         1 => {
             let backoff = Backoff::exponential(time, time.saturating_mul(count))
                 .unwrap()

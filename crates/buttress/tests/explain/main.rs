@@ -51,11 +51,11 @@ fn texts(found: &[(Severity, String)]) -> Vec<(Severity, &str)> {
 }
 
 fn total(limit: Duration) -> TimeoutLayer {
-    TimeoutLayer::new(limit).named("total")
+    TimeoutLayer::new(limit).name("total")
 }
 
 fn attempt(limit: Duration) -> TimeoutLayer {
-    TimeoutLayer::new(limit).named("attempt")
+    TimeoutLayer::new(limit).name("attempt")
 }
 
 /// Waits 1 s, 2 s, 4 s, ... up to a minute.

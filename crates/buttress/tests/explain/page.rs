@@ -69,7 +69,7 @@ stack `stock`, outermost first, with the longest time from each layer inwards
   timeout `total`             30s  limit 30s
   retry `again`            no end  retries 3, backoff_first 1s, backoff_cap 60s, backoff_factor 2, budget_ratio 0.2
   circuit-breaker `guard`  no end  consecutive 5, open_for 60s
-  postgres `shop`          no end  pool_size 20, max_overflow 30, wait_timeout 5s, create_timeout 5s
+  postgres `shop`          no end  pool_size 20, max_overflow 30, wait_timeout 5s, connect_timeout 5s
 at worst
   attempts  4 = 4 by retry `again`
   latency   30s, where timeout `total` ends it; without end otherwise

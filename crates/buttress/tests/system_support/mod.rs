@@ -80,7 +80,7 @@ impl Observer {
 
 /// How many connections others have to that Redis.
 pub(crate) async fn redis_connections(server: &RedisServer) -> usize {
-    let config = RedisConfig::from_url(&server.url()).unwrap().with_connections(1);
+    let config = RedisConfig::from_url(&server.url()).unwrap().with_pool_size(1);
     let redis = buttress::redis::Redis::connect(config).await.unwrap();
     let list = redis.send(Command::new("CLIENT").arg("LIST")).await.unwrap();
     redis.close().await;

@@ -270,3 +270,23 @@ fn loom_calls_that_run_while_the_settings_change_are_not_counted_and_later_ones_
         assert!(tally.failed == 0 && (1..=2).contains(&tally.calls), "{tally:?}");
     });
 }
+
+#[test]
+fn loom_a_call_goes_by_the_settings_of_its_epoch() {
+    model(|| {
+        let (now, short) = (Instant::now(), Duration::from_millis(1));
+        let shared = shared(Trip::consecutive(9).unwrap(), 1, 1, now);
+        let epoch = move |shared: &Shared| shared.admit(|| now).0.unwrap().epoch;
+        let before = epoch(&shared);
+        let begins = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || (epoch(&shared) == before, shared.knobs.0.is_slow(short)))
+        };
+        let trip = Trip::consecutive(8).unwrap();
+        shared.with(now, |machine| machine.configure(machine.settings().trip(trip).slow_call(short), now));
+        // One of before may go by either.
+        let (is_of_before, is_slow) = begins.join().unwrap();
+        assert!(is_of_before || is_slow);
+        assert_ne!(epoch(&shared), before);
+    });
+}

@@ -2,6 +2,7 @@ use std::{fmt, future::poll_fn, pin::pin};
 
 use bytes::Buf;
 use http::{Request, Response, StatusCode, Uri, header::USER_AGENT};
+use http_body::Body;
 use http_body_util::BodyExt;
 use tower_service::Service;
 
@@ -41,7 +42,7 @@ impl Probe {
             + Send
             + 'static,
         B: Default + Send + 'static,
-        R: BodyExt<Data: Send, Error: fmt::Display> + Send + 'static,
+        R: Body<Data: Send, Error: fmt::Display> + Send + 'static,
     {
         Self::http_expecting(service, uri, |status| status.is_success())
     }
@@ -61,7 +62,7 @@ impl Probe {
             + Send
             + 'static,
         B: Default + Send + 'static,
-        R: BodyExt<Data: Send, Error: fmt::Display> + Send + 'static,
+        R: Body<Data: Send, Error: fmt::Display> + Send + 'static,
     {
         let uri = uri.try_into().map_err(Into::into)?;
         Ok(Self::of(Kind::Component, move || {
@@ -81,7 +82,7 @@ async fn ask<S, B, R>(mut service: S, uri: Uri) -> Result<StatusCode, Cause>
 where
     S: Service<Request<B>, Response = Response<R>, Error: fmt::Display>,
     B: Default,
-    R: BodyExt<Error: fmt::Display>,
+    R: Body<Error: fmt::Display>,
 {
     let mut request = Request::new(B::default());
     *request.uri_mut() = uri;

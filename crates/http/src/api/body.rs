@@ -27,6 +27,7 @@ pub struct ApiBody {
     body: AnyBody,
     uri: Uri,
     deadline: Deadline,
+    scope: Scope,
     origin: Origin,
     /// Whether the clock is to be looked at: a body that is always there would otherwise never end.
     begun: bool,
@@ -35,8 +36,8 @@ pub struct ApiBody {
 }
 
 impl ApiBody {
-    pub(crate) fn new(body: AnyBody, uri: Uri, deadline: Deadline, origin: Origin) -> Self {
-        Self { body, uri, deadline, origin, begun: false, timer: None }
+    pub(crate) fn new(body: AnyBody, uri: Uri, deadline: Deadline, scope: Scope, origin: Origin) -> Self {
+        Self { body, uri, deadline, scope, origin, begun: false, timer: None }
     }
 
     /// The next piece; `None` after the last one. Dropped unfinished, it loses nothing.
@@ -103,7 +104,7 @@ impl Body for ApiBody {
         }
         this.begun = true;
         let body = Pin::new(&mut this.body);
-        match Scope::until(this.deadline).enter(|| body.poll_frame(cx)) {
+        match this.scope.clone().enter(|| body.poll_frame(cx)) {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.failed(error)))),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
             Poll::Ready(None) => Poll::Ready(None),

@@ -126,7 +126,7 @@ impl<'a> ApiRequest<'a> {
     /// text of one, 1 to 255 characters of printable ASCII. With one, a retry by [`Idempotent`](crate::Idempotent) repeats a
     /// call of any method. It is a secret: see the [crate's page](crate#credentials).
     ///
-    /// It is sent in quotes, as [`IdempotencyKey::new`] writes it; for a server that wants it bare, there is
+    /// It is sent in quotes, as [`IdempotencyKey::try_new`] writes it; for a server that wants it bare, there is
     /// [`credential_header`](Self::credential_header).
     pub fn idempotency_key(self, key: impl TryInto<IdempotencyKey>) -> Self {
         let key = key.try_into().map_err(|_| {
@@ -194,14 +194,13 @@ impl<'a> ApiRequest<'a> {
     /// [`ApiError::Invalid`](crate::ApiError::Invalid) for the first mistake in this request; what the stack gives up
     /// with; a [`Rejected`](buttress_core::Rejected) of layer `api-client` when the time is up.
     pub fn send(self) -> Sending {
-        let client = Arc::clone(&self.client);
         match self.compose() {
-            Ok((route, body, timeout)) => Sending::new(client, route, body, timeout),
+            Ok((client, route, body, timeout)) => Sending::new(client, route, body, timeout),
             Err(error) => Sending::refused(error.into()),
         }
     }
 
-    fn compose(mut self) -> Result<(Route, Body, Duration), InvalidSetting> {
+    fn compose(mut self) -> Result<(Arc<Shared>, Route, Body, Duration), InvalidSetting> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
@@ -221,7 +220,7 @@ impl<'a> ApiRequest<'a> {
         let copy = if self.client.redirects == 0 { None } else { self.body.try_clone() };
         let left = self.client.redirects;
         let route = Route::new(self.method, uri, self.headers, self.extensions, self.credentials, copy, left);
-        Ok((route, self.body, self.timeout))
+        Ok((self.client, route, self.body, self.timeout))
     }
 
     fn set(mut self, header: Result<(HeaderName, HeaderValue), InvalidSetting>) -> Self {

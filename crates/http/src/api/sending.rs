@@ -41,7 +41,8 @@ pin_project! {
             route: Option<Route>,
             call: Calling,
             limit: Duration,
-            deadline: Option<Deadline>,
+            // As it is before a poll: what surrounds one poll need not surround the next.
+            until: Option<(Deadline, Scope)>,
             redirected: bool,
             #[pin]
             timer: Option<Sleep>,
@@ -63,7 +64,7 @@ impl Sending {
                 route: Some(route),
                 call,
                 limit,
-                deadline: None,
+                until: None,
                 redirected: false,
                 timer: None,
             },
@@ -80,9 +81,13 @@ impl Future for Sending {
         let mut this = self.project();
         let result = match this.state.as_mut().project() {
             StateProj::Refused { error } => Err(error.take().expect("polled after it was ready")),
-            StateProj::Running { client, route, call, limit, deadline, redirected, timer } => {
-                let own = *deadline.get_or_insert_with(|| Deadline::after(*limit));
-                let mut scope = Scope::until(own);
+            StateProj::Running { client, route, call, limit, until, redirected, timer } => {
+                let (own, scope) = until.get_or_insert_with(|| {
+                    let own = Deadline::after(*limit);
+                    (own, Scope::until(own))
+                });
+                let (own, before) = (*own, &*scope);
+                let mut scope = before.clone();
                 loop {
                     match scope.enter(|| call.as_mut().poll(cx)) {
                         Poll::Ready(Err(error)) => {
@@ -102,7 +107,7 @@ impl Future for Sending {
                             }
                             let (head, body) = answer.into_parts();
                             let uri = route.take().expect("it is taken with the answer").into_uri();
-                            let body = ApiBody::new(body, uri, own, client.origin);
+                            let body = ApiBody::new(body, uri, own, before.clone(), client.origin);
                             break Ok(ApiResponse::new(head, body, client.max_answer));
                         }
                         Poll::Pending => {

@@ -29,12 +29,18 @@ pub(crate) trait Call: Future<Output = Result<Response<AnyBody>, ApiError>> + Se
 
 pin_project! {
     struct OfService<S, F> {
-        service: S,
-        // Until the service is ready.
-        request: Option<Request<Body>>,
         unpack: bool,
         #[pin]
-        future: Option<F>,
+        state: State<S, F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F> {
+        // Until the service is ready. The request is taken as it is called.
+        Waiting { service: S, request: Option<Request<Body>> },
+        Made { #[pin] future: F },
     }
 }
 
@@ -56,7 +62,7 @@ where
 {
     fn call(&self, request: Request<Body>, unpack: bool) -> Calling {
         let service = self.0.clone();
-        Box::pin(OfService { service, request: Some(request), unpack, future: None })
+        Box::pin(OfService { unpack, state: State::Waiting { service, request: Some(request) } })
     }
 }
 
@@ -69,7 +75,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn is_made(&self) -> bool {
-        self.request.is_none()
+        !matches!(self.state, State::Waiting { request: Some(_), .. })
     }
 }
 
@@ -84,15 +90,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if this.request.is_some() {
-            ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
-        }
-        if let Some(request) = this.request.take() {
+        if let StateProj::Waiting { service, request } = this.state.as_mut().project() {
+            ready!(service.poll_ready(cx)).map_err(Into::into)?;
+            let request = request.take().expect("no service is called twice");
             // Here and not before, the call's deadline is the current one.
-            let request = request.map(Body::until_the_call_is_over);
-            this.future.set(Some(this.service.call(request)));
+            let future = service.call(request.map(Body::until_the_call_is_over));
+            this.state.set(State::Made { future });
         }
-        let future = this.future.as_pin_mut().expect("it was made with the call");
+        let StateProj::Made { future } = this.state.project() else { unreachable!("it was just made") };
         let response = ready!(future.poll(cx)).map_err(Into::into)?;
         Poll::Ready(Ok(if *this.unpack { unpacked(response) } else { response.map(boxed) }))
     }

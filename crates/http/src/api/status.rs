@@ -1,10 +1,11 @@
 use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
+use buttress_core::retry_after;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use crate::{peer::Peer, retry_after::retry_after};
+use crate::peer::Peer;
 
 /// How much of a refusal's body is kept.
 pub(crate) const KEPT: usize = 8 * 1024;

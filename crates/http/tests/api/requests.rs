@@ -111,7 +111,7 @@ async fn a_form_of_parts_says_its_boundary_whatever_else_was_said() {
 #[tokio::test]
 async fn a_key_that_cannot_be_one_is_a_mistake_of_the_call() {
     async fn order(client: &ApiClient, key: &str) -> Result<(), ApiError> {
-        client.post("/a").idempotency_key(IdempotencyKey::new(key)?).send().await.map(drop)
+        client.post("/a").idempotency_key(IdempotencyKey::try_new(key)?).send().await.map(drop)
     }
     let upstream = Upstream::start().await;
     let error = order(&client(&upstream), "hunter2\r\nx-b: c").await.unwrap_err();
@@ -138,8 +138,8 @@ async fn an_idempotency_key_is_the_same_header_however_it_is_given() {
         post().idempotency_key("7-1"),
         post().idempotency_key(key.clone()),
         post().idempotency_key(&key),
-        post().idempotency_key(IdempotencyKey::new("7-1").unwrap()),
-        post().header(IdempotencyKey::HEADER, IdempotencyKey::new("7-1").unwrap()),
+        post().idempotency_key(IdempotencyKey::try_new("7-1").unwrap()),
+        post().header(IdempotencyKey::HEADER, IdempotencyKey::try_new("7-1").unwrap()),
     ] {
         soon(request.send()).await.unwrap();
     }
@@ -165,7 +165,7 @@ async fn a_call_has_credentials_of_its_own_or_none() {
         get().credential_header("x-api-key", "k2"),
         get().no_credentials(),
         get().no_credentials().basic("", ""),
-        get().no_credentials().idempotency_key(IdempotencyKey::new("7-1").unwrap()),
+        get().no_credentials().idempotency_key(IdempotencyKey::try_new("7-1").unwrap()),
     ] {
         soon(request.send()).await.unwrap();
     }

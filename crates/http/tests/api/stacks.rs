@@ -23,7 +23,7 @@ fn stacked(upstream: &Upstream, name: &str) -> ApiClient {
                 .trip(Trip::consecutive(5).unwrap())
                 .build(),
         )
-        .layer(TimeoutLayer::new(ms(200)).named(name))
+        .layer(TimeoutLayer::new(ms(200)).name(name))
         .service(http());
     builder(upstream.url()).build(stack).unwrap()
 }

@@ -4,6 +4,7 @@
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 pub(crate) mod authority;
 pub(crate) mod proxies;
+pub(crate) mod watched;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

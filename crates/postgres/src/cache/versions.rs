@@ -1,12 +1,14 @@
 use std::{
     collections::{HashMap, HashSet},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::Table;
+use crate::{
+    Table,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 /// Which state of its tables an answer belongs to. It is part of the key.
 ///
@@ -193,5 +195,7 @@ impl State {
     }
 }
 
+#[cfg(all(test, buttress_loom))]
+mod models;
 #[cfg(test)]
 mod tests;

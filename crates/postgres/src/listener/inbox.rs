@@ -6,7 +6,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
@@ -21,10 +21,11 @@ use crate::{
     Error, Heard, Notification,
     listener::channel::Channel,
     session::{CHECK_LIMIT, Ear, Trouble},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// The most that is kept for the reader: 2 MiB of the longest payloads.
-pub(crate) const MOST: usize = 256;
+pub(crate) const MOST: usize = if cfg!(all(test, buttress_loom)) { 2 } else { 256 };
 /// For how long the reader may leave no room before the connection is given up: the server keeps for all its databases
 /// together what one listener does not read, and refuses every `NOTIFY` when it has 8 GiB.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,11 +118,7 @@ impl Inbox {
     pub(crate) async fn listen(&self, channel: Channel) -> Result<(), Error> {
         let (answer, wish) = {
             let mut state = self.open()?;
-            state.calls += 1;
-            let fresh = Wanted { since: state.calls, unanswered: 0, is_kept: false };
-            let wanted = state.wanted.entry(channel.clone()).or_insert(fresh);
-            wanted.unanswered += 1;
-            let wish = Wish { inbox: self, since: wanted.since, channel, is_granted: false };
+            let wish = state.wish(self, channel);
             (state.ask(format!("listen {}", wish.channel.quoted())), wish)
         };
         self.answered(answer).await?;
@@ -179,6 +176,15 @@ impl Inbox {
 }
 
 impl State {
+    /// Somebody wants it, and has no answer yet.
+    fn wish<'a>(&mut self, inbox: &'a Inbox, channel: Channel) -> Wish<'a> {
+        self.calls += 1;
+        let fresh = Wanted { since: self.calls, unanswered: 0, is_kept: false };
+        let wanted = self.wanted.entry(channel.clone()).or_insert(fresh);
+        wanted.unanswered += 1;
+        Wish { inbox, since: wanted.since, channel, is_granted: false }
+    }
+
     /// Asks for it at its place in the order: the driver sends requests in the order in which they are first polled.
     fn ask(&self, sql: String) -> Option<Answer> {
         let client = Arc::clone(self.client.as_ref()?);
@@ -366,3 +372,6 @@ impl Drop for Delivery {
         });
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;

@@ -1,13 +1,7 @@
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::histogram::Histogram;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// What is counted of the statements of one text. A recording is three additions and a comparison.
 #[derive(Debug, Default)]
@@ -52,18 +46,18 @@ impl Figures {
         self.total.load(Relaxed)
     }
 
-    /// Moves everything to another. What is recorded meanwhile is in one or the other.
-    pub(crate) fn move_to(&self, other: &Self) {
-        for (from, to) in [
-            (&self.count, &other.count),
-            (&self.errors, &other.errors),
-            (&self.rows, &other.rows),
-            (&self.total, &other.total),
-        ] {
+    /// Moves everything to another, and says how many there were. What is recorded meanwhile is in one or the other.
+    pub(crate) fn move_to(&self, other: &Self) -> u64 {
+        let count = self.count.swap(0, Relaxed);
+        other.count.fetch_add(count, Relaxed);
+        for (from, to) in
+            [(&self.errors, &other.errors), (&self.rows, &other.rows), (&self.total, &other.total)]
+        {
             to.fetch_add(from.swap(0, Relaxed), Relaxed);
         }
         other.max.fetch_max(self.max.swap(0, Relaxed), Relaxed);
         self.histogram.move_to(&other.histogram);
+        count
     }
 
     pub(crate) fn snapshot(&self, text: Option<Arc<str>>) -> StatementStats {

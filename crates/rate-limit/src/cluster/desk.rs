@@ -146,6 +146,11 @@ impl Slow {
         units
     }
 
+    /// Whether somebody has to put the desk into the queue, which is then rung for.
+    pub(crate) fn ring(&mut self) -> bool {
+        !mem::replace(&mut self.is_rung, true)
+    }
+
     /// Has units given back that were granted then or later.
     pub(crate) fn give_back(&mut self, units: u32, granted: u64) {
         if units > 0 {

@@ -166,7 +166,7 @@ impl ClusterLimiter {
             store_is_away: shared.is_away(),
             leased: desk.purse.left(clock::now()),
             keys: shared.keys.len(),
-            waiting: shared.waiting.load(Relaxed),
+            waiting: shared.callers.waiting(),
             asks: counts.asks.load(Relaxed),
             round_trips: counts.round_trips.load(Relaxed),
             from_leases: counts.from_leases.load(Relaxed) + desk.slow().uncounted(desk),

@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn every_algorithm_has_parts() {
-        let year = Rate::try_new(15, Rate::LONGEST).unwrap();
+        let year = Rate::try_new(15, Rate::MAX_PERIOD).unwrap();
         for (limit, nodes, at_once) in [
             (Limit::sliding_log(Rate::per_second(16)).unwrap(), 4, 4),
             (Limit::fixed_window(Rate::per_second(16)), 4, 4),

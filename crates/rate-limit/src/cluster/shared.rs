@@ -3,12 +3,11 @@ mod step;
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    mem,
     pin::Pin,
     sync::{
         Arc, Once,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -22,9 +21,11 @@ use crate::{
     Limit, clock,
     cluster::{
         Ask, Node, Subject, WhenAway,
+        callers::Callers,
         desk::Desk,
         keys::Keys,
         lease::{Crowd, Plan},
+        queue::Queue,
         roll::Roll,
         wait::Wait,
     },
@@ -45,19 +46,18 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     /// While the store is away all keys that there is no room for share this one's part.
     crowded_out: Desk,
-    /// How many callers wait.
-    pub(crate) waiting: AtomicUsize,
+    pub(crate) callers: Callers,
     /// While the store is away: when it is asked again. Else zero.
     pub(crate) probe_at: AtomicU64,
     /// Somebody was decided without the store since it was last asked.
     pub(crate) is_wanted: AtomicBool,
     /// What was granted before is not given back: the store was away since, and may have forgotten it.
     pub(crate) returns_since: AtomicU64,
-    pub(crate) is_closing: AtomicBool,
     /// When the worker last looked around.
     beat: AtomicU64,
     pub(crate) bell: Notify,
-    queue: Mutex<Queue>,
+    /// Desks to be looked at, and the worker that does it.
+    pub(crate) queue: Queue<Arc<Desk>>,
     roll: Mutex<Roll>,
     pub(crate) counts: Counts,
     spawn: Spawn,
@@ -66,15 +66,6 @@ pub(crate) struct Shared {
 
 /// Starts a worker of that number.
 pub(crate) type Spawn = Box<dyn Fn(Arc<Shared>, u64) + Send + Sync>;
-
-#[derive(Debug, Default)]
-struct Queue {
-    /// Desks to be looked at.
-    due: Vec<Arc<Desk>>,
-    /// The number of the worker that is there.
-    worker: Option<u64>,
-    workers: u64,
-}
 
 /// What only grows.
 #[derive(Debug, Default)]
@@ -132,14 +123,13 @@ impl Shared {
             keys: Keys::new(capacity),
             crowded_out: Desk::new(Subject::of(Arc::clone(&name)), 1, true),
             name,
-            waiting: AtomicUsize::new(0),
+            callers: Callers::new(),
             probe_at: AtomicU64::new(0),
             is_wanted: AtomicBool::new(false),
             returns_since: AtomicU64::new(0),
-            is_closing: AtomicBool::new(false),
             beat: AtomicU64::new(0),
             bell: Notify::new(),
-            queue: Mutex::default(),
+            queue: Queue::new(),
             roll: Mutex::default(),
             counts: Counts::default(),
             spawn,
@@ -161,13 +151,10 @@ impl Shared {
 
     /// Has a desk looked at. Outside of a runtime that may come to pass only when somebody calls inside of one.
     pub(crate) fn ring(self: &Arc<Self>, desk: &Arc<Desk>) {
-        if mem::replace(&mut desk.slow().is_rung, true) {
+        if !desk.slow().ring() {
             return;
         }
-        let mut queue = lock(&self.queue);
-        queue.due.push(Arc::clone(desk));
-        let is_there = queue.worker.is_some();
-        drop(queue);
+        let is_there = self.queue.push(Arc::clone(desk));
         self.bell.notify_one();
         if !is_there && Handle::try_current().is_ok() {
             self.start();
@@ -181,13 +168,9 @@ impl Shared {
 
     /// What is to be looked at.
     pub(crate) fn take_due(&self) -> Vec<Arc<Desk>> {
-        let due = mem::take(&mut lock(&self.queue).due);
+        let due = self.queue.take();
         due.iter().for_each(|desk| desk.slow().is_rung = false);
         due
-    }
-
-    pub(crate) fn has_due(&self) -> bool {
-        !lock(&self.queue).due.is_empty()
     }
 
     /// Starts a worker unless there is one.
@@ -195,46 +178,31 @@ impl Shared {
     /// # Panics
     /// If it has to, outside of a tokio runtime.
     pub(crate) fn start(self: &Arc<Self>) {
-        let mut queue = lock(&self.queue);
-        if queue.worker.is_some() {
-            return;
+        if let Some(number) = self.queue.hire(|| drop(Handle::current())) {
+            (self.spawn)(Arc::clone(self), number);
         }
-        queue.workers += 1;
-        let number = queue.workers;
-        drop(Handle::current());
-        queue.worker = Some(number);
-        drop(queue);
-        (self.spawn)(Arc::clone(self), number);
     }
 
     /// Whether that worker is the one; if so, it is alive.
     pub(crate) fn beat(&self, worker: u64) -> bool {
-        let is_mine = lock(&self.queue).worker == Some(worker);
+        let is_mine = self.queue.is_worker(worker);
         if is_mine {
             self.beat.store(clock::now(), SeqCst);
         }
         is_mine
     }
 
-    /// That worker is no more.
-    pub(crate) fn leave(&self, worker: u64) {
-        let mut queue = lock(&self.queue);
-        if queue.worker == Some(worker) {
-            queue.worker = None;
-        }
-    }
-
     /// Starts another worker if the one that is there has not looked around since then: the runtime that it runs on is not
     /// driven any more.
     pub(crate) fn replace_if_stuck(self: &Arc<Self>, since: u64) {
         if self.beat.load(SeqCst) < since && Handle::try_current().is_ok() {
-            lock(&self.queue).worker = None;
+            self.queue.dismiss();
             self.start();
         }
     }
 
     pub(crate) fn close(&self) {
-        self.is_closing.store(true, SeqCst);
+        self.callers.close();
         self.bell.notify_one();
     }
 
@@ -258,7 +226,7 @@ impl Shared {
     /// Whom to tell the store of, if it is time; for no longer, where this one goes. Where the limiter's own subject is
     /// asked for anyway, telling costs nothing.
     pub(crate) fn present(&self, now: u64, is_free: bool) -> Option<Node> {
-        let is_closing = self.is_closing.load(SeqCst);
+        let is_closing = self.callers.is_closing();
         let lease = if is_closing { 0 } else { self.plan.presence() };
         let node = Node { id: self.node, lease: Duration::from_nanos(lease) };
         (is_closing || lock(&self.roll).is_due(&self.plan, now, is_free)).then_some(node)

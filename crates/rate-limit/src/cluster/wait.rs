@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -75,9 +75,8 @@ pin_project! {
 
     impl PinnedDrop for Wait {
         fn drop(this: Pin<&mut Self>) {
-            this.shared.waiting.fetch_sub(1, SeqCst);
             // One who waits keeps the worker.
-            if this.shared.is_closing.load(SeqCst) {
+            if this.shared.callers.leave() {
                 this.shared.bell.notify_one();
             }
         }
@@ -104,8 +103,7 @@ impl Wait {
             }
             (until, is_deadline) = (deadline.instant(), true);
         }
-        if shared.waiting.fetch_add(1, SeqCst) >= Shared::MOST_WAITING {
-            shared.waiting.fetch_sub(1, SeqCst);
+        if !shared.callers.enter(Shared::MOST_WAITING) {
             return Err(shared.origin.reject(Reason::Overloaded));
         }
         let (sender, verdict) = oneshot::channel();

@@ -4,10 +4,7 @@ mod away;
 
 use std::{
     mem,
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -51,7 +48,7 @@ struct Leave {
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.shared.leave(self.number);
+        self.shared.queue.leave(self.number);
     }
 }
 
@@ -92,7 +89,7 @@ impl<St: Store> Worker<St> {
         if self.shared.is_away() {
             return self.turn_away(due, now).await;
         }
-        let is_closing = self.shared.is_closing.load(SeqCst);
+        let is_closing = self.shared.callers.is_closing();
         if is_closing {
             due.extend(self.shared.keys.all());
             due.push(Arc::clone(&self.shared.desk));
@@ -107,7 +104,7 @@ impl<St: Store> Worker<St> {
             errands.extend(self.shared.is_known().then_some(Errand { desk, kind: Kind::Look, returned: 0 }));
         }
         if errands.is_empty() {
-            if is_closing && self.shared.waiting.load(SeqCst) == 0 && !self.shared.has_due() {
+            if is_closing && self.shared.callers.waiting() == 0 && self.shared.queue.resign(self.number) {
                 return false;
             }
             self.rest(now).await;

@@ -71,7 +71,7 @@ impl<P: Fn(&Extensions) -> Option<IpAddr>> ClientIp<P> {
     ///
     /// # Errors
     /// If that is zero, which would make one client of all, or more than an address has.
-    pub fn try_ipv6_prefix(mut self, bits: u8) -> Result<Self, InvalidPrefix> {
+    pub fn ipv6_prefix(mut self, bits: u8) -> Result<Self, InvalidPrefix> {
         if bits == 0 || bits > 128 {
             return Err(InvalidPrefix { bits });
         }
@@ -109,6 +109,7 @@ impl<P> fmt::Debug for ClientIp<P> {
 
 /// An IPv6 address has 1 to 128 bits that can tell clients apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InvalidPrefix {
     /// The bits that were given.
     pub bits: u8,

@@ -136,7 +136,7 @@ impl<'a> ParameterVisitor<'a> for ReadingParameters<'_, 'a> {
     }
 }
 
-fn count(value: &BareItemFromInput<'_>) -> Result<u64, Malformed> {
+pub(super) fn count(value: &BareItemFromInput<'_>) -> Result<u64, Malformed> {
     value.as_integer().and_then(|count| u64::try_from(count).ok()).ok_or(Malformed)
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
 
-use super::retry_after::{LONGEST, date, digits, text};
+use super::text::{LONGEST, date, digits, text};
 
 /// What is left, and when there is more.
 const PAIRS: [[HeaderName; 2]; 3] = [

@@ -18,7 +18,7 @@ impl Quotas for RateLimiter {
     type Subject = ();
 
     fn policies(&self) -> Result<Vec<Policy>, InvalidName> {
-        Policy::try_all(self.0.origin.name(), &self.limits().collect::<Vec<_>>())
+        Policy::all(self.0.origin.name(), &self.limits().collect::<Vec<_>>())
     }
 
     fn quotas(&self, (): &(), tell: &mut dyn FnMut(Remaining)) {
@@ -76,7 +76,7 @@ impl<F> Quotas for WithKey<F> {
 
     fn policies(&self) -> Result<Vec<Policy>, InvalidName> {
         let limits: Vec<_> = self.limiter.limits().skip(self.of_all).collect();
-        Policy::try_all(self.limiter.0.origin.name(), &limits)
+        Policy::all(self.limiter.0.origin.name(), &limits)
     }
 
     fn quotas(&self, key: &Key, tell: &mut dyn FnMut(Remaining)) {

@@ -51,7 +51,7 @@ impl Policy {
     ///
     /// # Errors
     /// As [`try_new`](Self::try_new).
-    pub fn try_all(name: &str, limits: &[Limit]) -> Result<Vec<Self>, InvalidName> {
+    pub fn all(name: &str, limits: &[Limit]) -> Result<Vec<Self>, InvalidName> {
         let mut policies: Vec<Self> = Vec::with_capacity(limits.len());
         for (index, limit) in limits.iter().enumerate() {
             let mut unique = name.to_owned();
@@ -223,7 +223,7 @@ mod tests {
             rate(8, 250).into(),
             Limit::gcra(rate(5, 3_600_000), 2).unwrap(),
         ];
-        let policies = Policy::try_all("search", &limits).unwrap();
+        let policies = Policy::all("search", &limits).unwrap();
         let names: Vec<_> = policies.iter().map(Policy::name).collect();
         assert_eq!(names, ["search", "search-1h", "search-250ms", "search-1h-4"]);
     }

@@ -26,7 +26,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl Proxies {
     /// So many proxies, one behind the other, are passed at most.
-    pub const MOST: usize = 16;
+    pub const MAX: usize = 16;
 
     /// Believes the proxies in these networks, which use that field.
     pub fn new(forwarding: Forwarding, networks: impl IntoIterator<Item = Network>) -> Self {
@@ -47,7 +47,7 @@ impl Proxies {
             Forwarding::XForwardedFor => X_FORWARDED_FOR,
             Forwarding::Forwarded => header::FORWARDED,
         };
-        for entry in forwarded::entries(headers, &name).take(Self::MOST) {
+        for entry in forwarded::entries(headers, &name).take(Self::MAX) {
             let address = match self.forwarding {
                 Forwarding::XForwardedFor => forwarded::x_forwarded_for(entry),
                 Forwarding::Forwarded => forwarded::forwarded(entry),

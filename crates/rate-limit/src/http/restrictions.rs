@@ -1,15 +1,17 @@
 use std::time::Duration;
 
+use buttress_core::retry_after;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
     fields::{self, MOST_MEMBERS, Malformed, RATELIMIT, RATELIMIT_POLICY},
     legacy,
-    retry_after::{LONGEST, digits, retry_after, text},
+    text::{LONGEST, digits, text},
 };
 
 /// What a server's answer asks of its client: at most so many units within that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Restriction {
     /// Zero asks for none at all.
     pub units: u32,

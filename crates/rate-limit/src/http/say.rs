@@ -6,7 +6,7 @@ use sfv::{
     visitor::{EntryVisitor, InnerListVisitor, ItemVisitor, ListVisitor, Never, ParameterVisitor},
 };
 
-use super::fields::{LONGEST_LINE, MOST_MEMBERS, Malformed, name};
+use super::fields::{LONGEST_LINE, MOST_MEMBERS, Malformed, count, name};
 
 /// Says `value` in that field, in the place of what it said of the same policies. What it said of others stays, if it was
 /// well-formed: else no client would believe any of it.
@@ -35,7 +35,8 @@ pub(super) fn say<N: AsRef<str>>(
 #[cold]
 fn others<N: AsRef<str>>(headers: &HeaderMap, field: &HeaderName, ours: &[N]) -> Option<String> {
     let mut kept = ListSerializer::new();
-    let mut seen = 0;
+    // Ours stand beside theirs.
+    let mut seen = ours.len();
     for line in headers.get_all(field) {
         if line.len() > LONGEST_LINE {
             return None;
@@ -43,7 +44,8 @@ fn others<N: AsRef<str>>(headers: &HeaderMap, field: &HeaderName, ours: &[N]) ->
         let keeping = Keeping { kept: &mut kept, ours, seen: &mut seen };
         Parser::new(line.as_bytes()).parse_list_with_visitor(keeping).ok()?;
     }
-    kept.finish()
+    // Several lines have become one.
+    kept.finish().filter(|kept| kept.len() <= LONGEST_LINE)
 }
 
 struct Keeping<'k, N> {
@@ -57,11 +59,7 @@ impl<'a, N: AsRef<str>> ListVisitor<'a> for Keeping<'_, N> {
     type Error = Malformed;
 
     fn entry(&mut self) -> Result<impl EntryVisitor<'a>, Malformed> {
-        *self.seen += 1;
-        if *self.seen > MOST_MEMBERS {
-            return Err(Malformed);
-        }
-        Ok(KeepingEntry { kept: &mut *self.kept, ours: self.ours })
+        Ok(KeepingEntry { kept: &mut *self.kept, ours: self.ours, seen: &mut *self.seen })
     }
 
     fn finish(self) -> Result<(), Malformed> {
@@ -72,6 +70,7 @@ impl<'a, N: AsRef<str>> ListVisitor<'a> for Keeping<'_, N> {
 struct KeepingEntry<'k, N> {
     kept: &'k mut ListSerializer<String>,
     ours: &'k [N],
+    seen: &'k mut usize,
 }
 
 impl<'a, N: AsRef<str>> EntryVisitor<'a> for KeepingEntry<'_, N> {
@@ -96,6 +95,10 @@ impl<'a, N: AsRef<str>> ItemVisitor<'a> for KeepingEntry<'_, N> {
     ) -> Result<impl ParameterVisitor<'a, Out = ()>, Malformed> {
         let name = name(item.clone())?;
         let ours = self.ours.iter().any(|ours| ours.as_ref() == name);
+        *self.seen += usize::from(!ours);
+        if *self.seen > MOST_MEMBERS {
+            return Err(Malformed);
+        }
         Ok(KeepingParameters((!ours).then(|| self.kept.bare_item(&item))))
     }
 }
@@ -108,6 +111,9 @@ impl<'a> ParameterVisitor<'a> for KeepingParameters<'_> {
     type Error = Malformed;
 
     fn parameter(&mut self, key: &'a KeyRef, value: BareItemFromInput<'a>) -> Result<(), Malformed> {
+        if matches!(key.as_str(), "r" | "t") {
+            count(&value)?;
+        }
         self.0 = self.0.take().map(|kept| kept.parameter(key, &value));
         Ok(())
     }
@@ -146,6 +152,28 @@ mod tests {
         );
         assert_eq!(said(&[r#""b";r=3"#, "=broken"], ours), [r#""a";r=1"#]);
         assert_eq!(said(&["b;r=1"; MOST_MEMBERS + 1], ours), [r#""a";r=1"#]);
+    }
+
+    /// What a client reads of both lines; nothing, if it believes neither.
+    fn read(lines: &[String]) -> Option<usize> {
+        let mut seen = 0;
+        let whole = lines.iter().all(|line| members(line.as_bytes(), &mut |_| seen += 1).is_ok());
+        (whole && seen <= MOST_MEMBERS).then_some(seen)
+    }
+
+    #[test]
+    fn regression_62_what_others_said_does_not_keep_a_client_from_reading_ours() {
+        let ours = &["a"];
+        for odd in ["b;r", "b;r=1.5", "b;t=?1", "b;r=-1", r#"b;t="9""#] {
+            assert_eq!(said(&[odd], ours), [r#""a";r=1"#], "{odd}");
+        }
+        assert_eq!(read(&said(&["b;r=1"; MOST_MEMBERS - 1], ours)), Some(MOST_MEMBERS));
+        assert_eq!(read(&said(&["b;r=1"; MOST_MEMBERS], ours)), Some(1), "there is no room for all");
+        let replaced = [&["b;r=1"; MOST_MEMBERS - 1][..], &["a;r=0"]].concat();
+        assert_eq!(read(&said(&replaced, ours)), Some(MOST_MEMBERS));
+        let long = format!("b;x=\"{}\"", "x".repeat(LONGEST_LINE / 2));
+        assert_eq!(read(&said(&[&long], ours)), Some(2));
+        assert_eq!(read(&said(&[&long, &long], ours)), Some(1), "as one line they are too long");
     }
 
     proptest! {

@@ -293,7 +293,7 @@ fn units_that_can_never_be_there_are_refused_for_good() {
 
 #[test]
 fn extreme_rates_do_not_overflow() {
-    let slow = Rate::try_new(1, Rate::LONGEST).unwrap();
+    let slow = Rate::try_new(1, Rate::MAX_PERIOD).unwrap();
     let fast = Rate::try_new(u32::MAX, Duration::from_secs(5)).unwrap();
     let short = Rate::try_new(1, Duration::from_nanos(1)).unwrap();
     for rate in [slow, fast, short] {

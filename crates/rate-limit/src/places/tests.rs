@@ -85,7 +85,7 @@ fn where_restrictions_are_too_many_those_who_wait_and_all_keep_theirs() {
 #[test]
 fn a_restriction_for_ever_overflows_nothing() {
     let limits = |rate: Rate| [Limit::from(rate), Limit::fixed_window(rate), Limit::gcra(rate, 1).unwrap()];
-    for period in [Duration::from_nanos(1), Duration::from_secs(1), Rate::LONGEST] {
+    for period in [Duration::from_nanos(1), Duration::from_secs(1), Rate::MAX_PERIOD] {
         for limit in limits(Rate::try_new(1, period).unwrap()) {
             let inner = Inner::new(Origin::new("rate-limit", "places"), &[limit], &[], 0);
             inner.places.restrict(None, 0, START, u64::MAX);

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use rmp_serde::Deserializer;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::extent::is_whole;
+
 /// What is nested deeper is not read: it would be the stack's end.
 const DEEPEST: usize = 128;
 
 /// Nothing, if it is larger than that or cannot be written at all.
-pub(super) fn write<V: Serialize>(value: &V, limit: usize) -> Option<Bytes> {
+pub(crate) fn write<V: Serialize>(value: &V, limit: usize) -> Option<Bytes> {
     let mut body = Vec::new();
     let mut within = Within { body: &mut body, limit };
     rmp_serde::encode::write_named(&mut within, value).ok()?;
@@ -16,7 +18,10 @@ pub(super) fn write<V: Serialize>(value: &V, limit: usize) -> Option<Bytes> {
 }
 
 /// Nothing, if those are not the bytes of such a value.
-pub(super) fn read<V: DeserializeOwned>(body: &[u8]) -> Option<V> {
+pub(crate) fn read<V: DeserializeOwned>(body: &[u8]) -> Option<V> {
+    if !is_whole(body) {
+        return None;
+    }
     let mut bytes = Deserializer::new(body);
     bytes.set_max_depth(DEEPEST);
     let value = V::deserialize(&mut bytes).ok()?;
@@ -97,6 +102,27 @@ mod tests {
         // A field that is not known, and is skipped.
         let deep = [b"\x81\xa1b".to_vec(), vec![0x91; 500_000], vec![1]].concat();
         assert!(read::<Known>(&deep).is_none());
+    }
+
+    #[test]
+    fn regression_61_no_room_is_made_for_what_a_list_only_claims_to_have() {
+        struct Asked;
+        impl<'de> serde::de::Visitor<'de> for Asked {
+            type Value = Self;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, list: A) -> Result<Self, A::Error> {
+                panic!("it is asked to make room for {:?}", list.size_hint())
+            }
+        }
+        impl<'de> Deserialize<'de> for Asked {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_seq(Self)
+            }
+        }
+        assert!(read::<Asked>(b"\xdd\xff\xff\xff\xff\x01").is_none());
+        assert!(read::<Vec<Asked>>(b"\x91\xdc\x00\x02\x01").is_none());
     }
 
     proptest! {

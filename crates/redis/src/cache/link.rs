@@ -1,9 +1,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +14,6 @@ use tokio::{
     sync::{
         Notify,
         broadcast::{self, error::TryRecvError},
-        watch,
     },
     time::{Instant, timeout},
 };
@@ -25,7 +21,9 @@ use tokio::{
 use crate::cache::{
     StoreError,
     answer::Era,
+    eras::{Eras, Heard},
     stats::{Counters, count},
+    telling::Telling,
     waiters::Waiters,
 };
 
@@ -39,12 +37,8 @@ const REST: Duration = Duration::from_secs(1);
 pub(super) struct Link<K> {
     pub(super) client: Client,
     made: Mutex<Made>,
-    /// The last connection that was lost.
-    lost: AtomicU64,
-    /// The connection that tells; zero, if none does.
-    told: watch::Sender<u64>,
-    has_told: AtomicBool,
-    era: Mutex<Option<Era>>,
+    telling: Telling,
+    eras: Eras,
     /// Rung when the era has moved on.
     pub(super) moved: Notify,
     failed: Mutex<Option<Instant>>,
@@ -70,10 +64,8 @@ impl<K> Link<K> {
         Self {
             client,
             made: Mutex::new(Made { events, count }),
-            lost: AtomicU64::new(0),
-            told: watch::Sender::new(0),
-            has_told: AtomicBool::new(false),
-            era: Mutex::default(),
+            telling: Telling::default(),
+            eras: Eras::default(),
             moved: Notify::new(),
             failed: Mutex::default(),
             waiters: Arc::default(),
@@ -106,13 +98,13 @@ impl<K> Link<K> {
     /// Whether there is a connection, though none may tell yet.
     pub(super) fn is_up(&self) -> bool {
         let connection = self.connection();
-        connection > 0 && (self.client.is_connected() || connection > self.lost.load(Relaxed))
+        connection > 0 && (self.client.is_connected() || !self.telling.is_lost(connection))
     }
 
     /// The connection, if Redis tells it of what others write.
     pub(super) fn telling(&self) -> Option<u64> {
         let connection = self.connection();
-        (connection > 0 && *self.told.borrow() == connection).then_some(connection)
+        self.telling.is(connection).then_some(connection)
     }
 
     /// The same. While that is being arranged, waits for it.
@@ -121,65 +113,42 @@ impl<K> Link<K> {
             return Ok(connection);
         }
         if self.is_up() {
-            let mut told = self.told.subscribe();
-            let is_told = told.wait_for(|told| *told != 0 && *told == self.connection());
             // Whether in time or not is asked below.
-            let _ = timeout(limit, is_told).await;
+            let _ = timeout(limit, self.telling.wait(|| self.connection())).await;
         }
         self.telling().ok_or(StoreError::Untold)
     }
 
     /// From now on Redis tells that connection.
     pub(super) fn tells(&self, connection: u64) {
-        // Before the first one nothing was handed out, and whoever waits for it may keep what he gets.
-        let is_first = !self.has_told.swap(true, Relaxed) && lock(&self.failed).is_none();
-        if !is_first {
-            self.forget_all();
-        }
-        self.told.send_replace(connection);
+        self.telling.begins(connection, || lock(&self.failed).is_none(), || self.forget_all());
     }
 
     /// Whoever waits asks again, and finds out.
     pub(super) fn is_lost(&self) {
-        self.lost.store(self.connection(), Relaxed);
-        self.told.send_replace(0);
+        self.telling.ends(self.connection());
         self.waiters.wake_all();
     }
 
     /// Of an answer, which may be older than others that were heard of: where a later era has begun than was known, whatever is
     /// in memory may be wrong.
     pub(super) fn note(&self, era: Era) {
-        let known = {
-            let mut known = lock(&self.era);
-            match *known {
-                Some(known) if known.birth == era.birth => return,
-                Some(known) if known.birth > era.birth => {
-                    // Or it has gone back.
-                    self.moved.notify_one();
-                    return;
-                }
-                _ => known.replace(era),
-            }
-        };
-        if known.is_some() {
-            self.forget_all();
+        match self.eras.note(era) {
+            Heard::Nothing => {}
+            Heard::Forget => self.forget_all(),
+            Heard::Ask => self.moved.notify_one(),
         }
     }
 
     pub(super) fn era(&self) -> Option<Era> {
-        *lock(&self.era)
+        self.eras.known()
     }
 
     /// What was invalidated since the era that was known when that was asked: these tags, or nobody knows.
     pub(super) fn catch_up(&self, asked: Option<Era>, era: Era, tags: Option<&[String]>) {
-        {
-            let mut known = lock(&self.era);
-            if *known != asked {
-                // It has moved on meanwhile, and everything was forgotten with that.
-                self.moved.notify_one();
-                return;
-            }
-            *known = Some(era);
+        if !self.eras.catch_up(asked, era) {
+            self.moved.notify_one();
+            return;
         }
         match tags {
             Some(tags) => tags.iter().for_each(|tag| self.forget_tag(tag)),
@@ -190,10 +159,7 @@ impl<K> Link<K> {
 
     /// This process has itself begun that era, and forgotten everything.
     pub(super) fn began(&self, era: Era) {
-        let mut known = lock(&self.era);
-        if known.is_none_or(|known| known.birth < era.birth) {
-            *known = Some(era);
-        }
+        self.eras.began(era);
     }
 
     pub(super) fn forget(&self, key: &K) {

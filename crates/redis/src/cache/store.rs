@@ -65,7 +65,7 @@ impl<K, V> RedisStore<K, V> {
             return Err(StoreError::Cluster);
         }
         let (first, cap) = (Duration::from_millis(50), Duration::from_millis(500));
-        let mut config = config.with_reconnect(first, cap).with_connections(1).lazy();
+        let mut config = config.with_reconnect(first, cap).with_pool_size(1).lazy();
         // A write of one's own is told by four.
         config.max_notifications = 2_048;
         let (patience, arranged) =

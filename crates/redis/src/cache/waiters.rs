@@ -1,10 +1,8 @@
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+
+use crate::sync::{Mutex, MutexGuard, Notify, PoisonError};
 
 /// Who waits for the end of another process's load, by the key of its lock. As many as wait are remembered.
 #[derive(Debug, Default)]
@@ -60,6 +58,9 @@ impl Drop for Waiter<'_> {
         }
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

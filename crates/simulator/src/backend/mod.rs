@@ -24,7 +24,7 @@ use crate::Durations;
 ///
 /// const MS: Duration = Duration::from_millis(1);
 /// let orders = Backend::workers(16)
-///     .named("orders")
+///     .name("orders")
 ///     .service_time(Durations::lognormal(20 * MS, 200 * MS))
 ///     .queue(1000)
 ///     // Each hundred that wait cost a tenth more work: memory, lock contention, connections.
@@ -99,7 +99,7 @@ impl Backend {
 
     /// What reports call it. Default: `backend`.
     #[must_use]
-    pub fn named(mut self, name: &str) -> Self {
+    pub fn name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }

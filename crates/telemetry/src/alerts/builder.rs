@@ -122,7 +122,7 @@ impl AlertsBuilder {
     }
 
     /// Its name in metrics, `alerts` by default.
-    pub fn named(self, name: impl Into<String>) -> Self {
+    pub fn name(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 

@@ -67,7 +67,8 @@ impl<Req, Res, Err: Rejectable> Describe<Request<Req>, Response<Res>, Err> for H
     #[inline]
     fn operation<'a>(&'a self, request: &'a Request<Req>) -> Operation<'a> {
         let uri = request.uri();
-        let port = uri.port_u16().or_else(|| match uri.scheme_str() {
+        let (host, port) = address(uri);
+        let port = port.or_else(|| match uri.scheme_str() {
             Some("http") => Some(80),
             Some("https") => Some(443),
             _ => None,
@@ -75,7 +76,7 @@ impl<Req, Res, Err: Rejectable> Describe<Request<Req>, Response<Res>, Err> for H
         let operation = Operation::new()
             .named(METHOD, known(request.method()))
             .named("url.template", template(request.extensions()))
-            .with("server.address", host(uri));
+            .with("server.address", host);
         match port {
             Some(port) => operation.with("server.port", i64::from(port)),
             None => operation,
@@ -153,10 +154,22 @@ fn digits(status: u16) -> &'static str {
     text.unwrap_or("_OTHER")
 }
 
-/// Without the brackets of an IPv6 address.
-fn host(uri: &Uri) -> &str {
-    let host = uri.host().unwrap_or_default();
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+/// Host and port. The host is without the brackets of an IPv6 address.
+fn address(uri: &Uri) -> (&str, Option<u16>) {
+    uri.authority().and_then(|authority| plain(authority.as_str())).unwrap_or_else(|| {
+        let host = uri.host().unwrap_or_default();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        (bare.unwrap_or(host), uri.port_u16())
+    })
+}
+
+/// The same of a name or IPv4 address without more than a port, as most are: in a third of the instructions.
+fn plain(authority: &str) -> Option<(&str, Option<u16>)> {
+    let special = authority.as_bytes().iter().position(|byte| matches!(byte, b'@' | b':' | b'['));
+    let Some(at) = special else { return Some((authority, None)) };
+    let digits = authority[at..].strip_prefix(':')?;
+    let is_port = digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((&authority[..at], Some(digits.parse().ok().filter(|_| is_port)?)))
 }
 
 /// A method may be any word.
@@ -196,6 +209,29 @@ fn route(extensions: &Extensions) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_that_of_the_uri() {
+        for (uri, host) in [
+            ("http://stock", "stock"),
+            ("http://stock:8080/a:1", "stock"),
+            ("http://stock:/", "stock"),
+            ("http://stock:99999/", "stock"),
+            ("http://stock:+80/", "stock"),
+            ("http://10.0.0.1", "10.0.0.1"),
+            ("http://10.0.0.1:0080", "10.0.0.1"),
+            ("http://8080:80", "8080"),
+            ("http://8080", "8080"),
+            ("http://[::1]:8080/", "::1"),
+            ("http://[::1]", "::1"),
+            ("http://user:1@stock:80/", "stock"),
+            ("http://user@10.0.0.1", "10.0.0.1"),
+            ("/path", ""),
+        ] {
+            let uri = Uri::from_static(uri);
+            assert_eq!(address(&uri), (host, uri.port_u16()), "{uri}");
+        }
+    }
 
     #[test]
     fn every_status_is_its_three_digits() {

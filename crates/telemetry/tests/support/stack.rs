@@ -37,7 +37,7 @@ impl Stack {
         let is_down = Arc::new(AtomicBool::new(false));
         let takes_millis = Arc::new(AtomicU64::new(10));
         let telemetry = TelemetryLayer::new(name, &registry).unwrap();
-        let total = TimeoutLayer::new(Duration::from_secs(2)).named(name);
+        let total = TimeoutLayer::new(Duration::from_secs(2)).name(name);
         let rate = RateLimitLayer::new(name, RateOf::sliding_window(Rate::per_second(10_000)));
         let retry = RetryLayer::new(name).retries(1);
         let retrier = retry.retrier();

@@ -167,6 +167,23 @@ impl PostgresServer {
             .expect("a signal to one's own child");
     }
 
+    /// Stops postmaster and backends where they stand (SIGSTOP): connections stay open and new ones are accepted by the
+    /// kernel, but nothing is answered. The hang that no error reports.
+    ///
+    /// # Panics
+    /// When the server does not run.
+    pub fn pause(&self) {
+        self.inner.signal_all(Signal::SIGSTOP).expect("a signal to one's own child");
+    }
+
+    /// Lets a [paused](Self::pause) server go on; it answers what has piled up.
+    ///
+    /// # Panics
+    /// When the server does not run.
+    pub fn resume(&self) {
+        self.inner.signal_all(Signal::SIGCONT).expect("a signal to one's own child");
+    }
+
     /// Shuts down as an administrator does (the fast shutdown): transactions are rolled back and clients
     /// are told `57P01`. Does nothing when the server is down already.
     ///
@@ -210,7 +227,21 @@ impl Inner {
         Ok(())
     }
 
+    /// To the postmaster first, so that it forks no backend meanwhile.
+    fn signal_all(&self, signal: Signal) -> io::Result<()> {
+        let child = self.child();
+        let child = child.as_ref().ok_or_else(|| io::Error::other("the server does not run"))?;
+        launch::send(child, signal)?;
+        for backend in children(child.id()) {
+            // One that has just ended is none of them any more.
+            let _ = kill(backend, signal);
+        }
+        Ok(())
+    }
+
     async fn shut_down(&self) -> io::Result<()> {
+        // A paused one would not hear of its end. That it runs at all is seen in the next line.
+        let _ = self.signal_all(Signal::SIGCONT);
         let Some(mut child) = self.child().take() else { return Ok(()) };
         launch::send(&child, Signal::SIGINT)?;
         while child.try_wait()?.is_none() {
@@ -249,6 +280,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // A drop cannot report; the janitor of the process removes what is left here.
+        let _ = self.signal_all(Signal::SIGCONT);
         if let Some(mut child) = self.child().take() {
             let _ = launch::end(&mut child, Signal::SIGQUIT);
         }

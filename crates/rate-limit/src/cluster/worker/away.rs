@@ -1,9 +1,6 @@
 //! While the store is away.
 
-use std::sync::{
-    Arc,
-    atomic::Ordering::{Relaxed, SeqCst},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     clock,
@@ -22,7 +19,7 @@ impl<St: Store> Worker<St> {
     /// While the store is away nobody waits, and it is asked now and then whether it is back.
     pub(super) async fn turn_away(&mut self, due: Vec<Arc<Desk>>, now: u64) -> bool {
         self.fail(due.into_iter().map(|desk| Errand { desk, kind: Kind::Look, returned: 0 }));
-        if self.shared.is_closing.load(SeqCst) {
+        if self.shared.callers.is_closing() {
             return false;
         }
         let is_time = now >= self.shared.probe_at.load(Relaxed);

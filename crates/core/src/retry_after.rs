@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, header};
+use ::http::{HeaderMap, HeaderName, header};
 use httpdate::HttpDate;
 
 /// Longer than anybody waits, and short enough to be added to any clock's reading.
@@ -37,7 +37,7 @@ fn date(headers: &HeaderMap, name: &HeaderName) -> Option<HttpDate> {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use http::HeaderValue;
+    use ::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
