@@ -1,9 +1,13 @@
 //! `cargo xtask ci`: the steps, one after the other, and how long each took.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::process::{Failure, cargo, extended, read, root, run};
+use crate::instructions;
+use crate::package::{package, verify};
+use crate::process::{Failure, cargo, extended, read, root, run, target};
+use crate::soak::soak;
+use crate::sources::models_below;
 use crate::test::test;
 use crate::tools;
 
@@ -13,39 +17,60 @@ pub(crate) enum Step {
     Fmt,
     Clippy,
     Test,
+    Instructions,
     Loom,
     Doc,
     Hack,
+    Soak,
     Deny,
+    Package,
+    Verify,
     Advisories,
 }
 
 /// The packages with loom models: unit tests whose names hold `loom_`, behind the cfg `buttress_loom`.
-const MODELLED: [&str; 9] = [
+pub(crate) const MODELLED: [&str; 14] = [
     "buttress-balance",
+    "buttress-batch",
     "buttress-budget",
     "buttress-bulkhead",
     "buttress-cache",
     "buttress-circuit-breaker",
+    "buttress-core",
     "buttress-hedge",
+    "buttress-http",
     "buttress-http-cache",
+    "buttress-postgres",
     "buttress-rate-limit",
+    "buttress-redis",
     "buttress-telemetry",
 ];
 
-/// Its features bring all that exports, of which no model knows, and minutes of compiling.
-const WITHOUT_FEATURES: &str = "buttress-telemetry";
+/// The features whose models there are, where the others bring minutes of compiling and no model.
+fn features(package: &str) -> &'static [&'static str] {
+    match package {
+        // Not all that exports, nor TLS.
+        "buttress-core" | "buttress-http" | "buttress-telemetry" => &["--no-default-features"],
+        // Neither TLS, nor macros, nor scripts.
+        "buttress-postgres" | "buttress-redis" => &["--features", "cache"],
+        _ => &["--all-features"],
+    }
+}
 
 impl Step {
     /// In the order in which they run: what fails soonest comes first.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Fmt,
         Self::Clippy,
         Self::Test,
+        Self::Instructions,
         Self::Loom,
         Self::Doc,
         Self::Hack,
+        Self::Soak,
         Self::Deny,
+        Self::Package,
+        Self::Verify,
         Self::Advisories,
     ];
 
@@ -53,9 +78,10 @@ impl Step {
         Self::ALL.into_iter().filter(|step| step.is_usual())
     }
 
-    /// The database of advisories changes by itself and lies elsewhere: a change must not fail for it.
+    /// The database of advisories changes by itself and lies elsewhere: a change must not fail for it. Building all
+    /// packages takes minutes, and finds what can hardly break between releases.
     pub(crate) fn is_usual(self) -> bool {
-        self != Self::Advisories
+        !matches!(self, Self::Advisories | Self::Verify)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -63,10 +89,14 @@ impl Step {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
             Self::Test => "test",
+            Self::Instructions => "instructions",
             Self::Loom => "loom",
             Self::Doc => "doc",
             Self::Hack => "hack",
+            Self::Soak => "soak",
             Self::Deny => "deny",
+            Self::Package => "package",
+            Self::Verify => "verify",
             Self::Advisories => "advisories",
         }
     }
@@ -76,10 +106,14 @@ impl Step {
             Self::Fmt => "the code is formatted",
             Self::Clippy => "no warnings, in any target",
             Self::Test => "cargo xtask test",
+            Self::Instructions => "a call through each hot path costs what it did, in instructions",
             Self::Loom => "loom explores the interleavings of lock-free code",
             Self::Doc => "the documentation builds without warnings",
             Self::Hack => "every published crate with each of its features alone",
+            Self::Soak => "cargo xtask soak --minutes 3",
             Self::Deny => "licences, sources and duplicates of the dependencies",
+            Self::Package => "every published crate can be packaged, with its licences",
+            Self::Verify => "every published crate builds from its package",
             Self::Advisories => "known vulnerabilities of the dependencies",
         }
     }
@@ -92,6 +126,7 @@ impl Step {
                 run(cargo(targets).args(["--", "-D", "warnings"]))
             }
             Self::Test => test(&[]),
+            Self::Instructions => instructions::hold(),
             Self::Loom => MODELLED.into_iter().try_for_each(model_check),
             Self::Doc => {
                 let mut doc = cargo(["doc", "--workspace", "--all-features", "--no-deps"]);
@@ -104,7 +139,10 @@ impl Step {
                 let each = ["hack", "clippy", "--workspace", "--ignore-private", "--each-feature"];
                 run(cargo(each).args(["--", "-D", "warnings"]))
             }
+            Self::Soak => soak(&["--minutes".into(), "3".into()]),
             Self::Deny => deny(&["bans", "licenses", "sources"]),
+            Self::Package => package(),
+            Self::Verify => verify(),
             Self::Advisories => deny(&["advisories"]),
         }
     }
@@ -121,31 +159,34 @@ fn deny(checks: &[&str]) -> Result<(), Failure> {
 fn model_check(package: &str) -> Result<(), Failure> {
     let models = || {
         let mut models = cargo(["test", "--package", package, "--lib", "--release"]);
-        if package != WITHOUT_FEATURES {
-            models.arg("--all-features");
-        }
         models
+            .args(features(package))
             .arg("loom_")
             .env("RUSTFLAGS", extended("RUSTFLAGS", "--cfg buttress_loom"))
             .env("CARGO_TARGET_DIR", target().join("loom"));
         models
     };
     let listed = read(models().args(["--", "--list", "--format", "terse"]))?;
-    if count_tests(&listed) == 0 {
+    let source = root().join("crates").join(package.trim_start_matches("buttress-")).join("src");
+    let written = models_below(&source)
+        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", source.display())))?;
+    let left_out = left_out(&written, &listed);
+    if written.is_empty() || !left_out.is_empty() {
         return Err(Failure::new(format!(
-            "{package} has no unit test named loom_* under cfg(buttress_loom)"
+            "{package} has {} models, of which these are no unit tests under cfg(buttress_loom) with {}: {}",
+            written.len(),
+            features(package).join(" "),
+            left_out.join(", ")
         )));
     }
     run(&mut models())
 }
 
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
-/// The tests in the output of `--list --format terse`: lines like `module::name: test`.
-fn count_tests(listed: &str) -> usize {
-    listed.lines().filter(|line| line.ends_with(": test")).count()
+/// The models that are not in the output of `--list --format terse`: lines like `module::name: test`.
+fn left_out<'a>(written: &'a BTreeSet<String>, listed: &str) -> Vec<&'a str> {
+    let tests = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names: BTreeSet<&str> = tests.filter_map(|test| test.rsplit("::").next()).collect();
+    written.iter().map(String::as_str).filter(|model| !names.contains(model)).collect()
 }
 
 /// Runs the steps in turn, up to the first that fails, and says how long each took.
@@ -192,10 +233,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_are_counted_in_cargos_list() {
-        assert_eq!(count_tests("state::loom_open: test\nstate::loom_close: test\n"), 2);
-        assert_eq!(count_tests("state::loom_cost: benchmark\n\n0 tests, 1 benchmark\n"), 0);
-        assert_eq!(count_tests(""), 0);
+    fn a_model_that_would_not_run_is_named() {
+        let written = ["loom_close", "loom_open"].map(str::to_owned).into();
+        assert!(left_out(&written, "state::loom_open: test\nstate::loom_close: test\n").is_empty());
+        assert_eq!(left_out(&written, "state::loom_close: benchmark\nloom_open: test\n"), ["loom_close"]);
+        assert_eq!(left_out(&written, "").len(), 2);
     }
 
     #[test]

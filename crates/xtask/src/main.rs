@@ -1,12 +1,22 @@
-//! The workspace's own commands: `cargo xtask setup`, `cargo xtask test`, `cargo xtask ci`.
+//! The workspace's own commands: `cargo xtask setup`, `test`, `ci`, `soak`, `fuzz`, `instructions`, `semver`.
 //!
 //! It has no dependencies, so that it is there within seconds on a machine that has nothing but Rust.
 
 mod args;
 mod ci;
+mod fuzz;
+mod instructions;
+#[cfg(test)]
+mod lengths;
+#[cfg(test)]
+mod models;
+mod package;
 mod postgres;
 mod process;
+mod semver;
 mod setup;
+mod soak;
+mod sources;
 mod test;
 mod tools;
 
@@ -30,7 +40,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("xtask: {failure}");
-            ExitCode::from(FAILED)
+            ExitCode::from(if failure.is_misuse() { MISUSED } else { FAILED })
         }
     }
 }
@@ -43,7 +53,12 @@ fn perform(action: &Action) -> Result<(), Failure> {
         }
         Action::Setup => setup::setup(),
         Action::Test(further) => test::test(further),
+        Action::Soak(further) => soak::soak(further),
         Action::Ci(steps) => ci::ci(steps),
+        Action::Instructions { accept: false } => instructions::hold(),
+        Action::Instructions { accept: true } => instructions::accept(),
+        Action::Semver(asked) => semver::semver(asked),
+        Action::Fuzz(plan) => fuzz::fuzz(plan),
     }
 }
 

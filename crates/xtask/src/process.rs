@@ -1,25 +1,37 @@
 //! Starting other programs.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 /// Why a command ended early: a sentence for the person at the terminal.
 #[derive(Debug)]
-pub(crate) struct Failure(String);
+pub(crate) struct Failure {
+    sentence: String,
+    is_misuse: bool,
+}
 
 impl Failure {
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
+        Self { sentence: sentence.into(), is_misuse: false }
+    }
+
+    /// Nothing was tried: what was asked for cannot be done.
+    pub(crate) fn misuse(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), is_misuse: true }
+    }
+
+    pub(crate) fn is_misuse(&self) -> bool {
+        self.is_misuse
     }
 }
 
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.sentence)
     }
 }
 
@@ -27,6 +39,16 @@ impl Display for Failure {
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.ancestors().nth(2).expect("this crate lies two folders below the root")
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    target_of(std::env::var_os("CARGO_TARGET_DIR"))
+}
+
+/// Our cargo runs in the root, so that is where a relative one begins.
+fn target_of(variable: Option<OsString>) -> PathBuf {
+    root().join(variable.unwrap_or_else(|| "target".into()))
 }
 
 /// A cargo of the toolchain that runs this program, in the workspace's root.
@@ -49,11 +71,23 @@ fn describes_this_package(variable: &str) -> bool {
 
 /// Runs it on our terminal, and fails unless it ends well.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
+    ended(command, |_| false)
+}
+
+/// The same of a program of ours, whose exit code 2 says that its command line is wrong, as our own does.
+pub(crate) fn run_told(command: &mut Command) -> Result<(), Failure> {
+    ended(command, |status| status.code() == Some(2))
+}
+
+fn ended(command: &mut Command, is_misuse: fn(ExitStatus) -> bool) -> Result<(), Failure> {
     let shown = describe(command);
     eprintln!("$ {shown}");
     let status =
         command.status().map_err(|error| Failure::new(format!("`{shown}` did not start: {error}")))?;
-    if status.success() { Ok(()) } else { Err(Failure::new(format!("`{shown}` failed ({status})"))) }
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure { sentence: format!("`{shown}` failed ({status})"), is_misuse: is_misuse(status) })
 }
 
 /// Runs it and returns what it wrote to its standard output; the rest goes to our terminal.
@@ -131,6 +165,21 @@ mod tests {
     fn the_root_holds_the_workspace() {
         let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the root has a manifest");
         assert!(manifest.contains("[workspace]"));
+    }
+
+    #[test]
+    fn a_relative_target_folder_begins_where_our_cargo_runs() {
+        assert_eq!(target_of(None), root().join("target"));
+        assert_eq!(target_of(Some("out".into())), root().join("out"));
+        assert_eq!(target_of(Some("/elsewhere".into())), Path::new("/elsewhere"));
+    }
+
+    #[test]
+    fn a_command_that_finds_its_arguments_wrong_is_a_misuse() {
+        let ends_with = |code: &str| run_told(Command::new("sh").args(["-c", code])).expect_err("no 0");
+        assert!(ends_with("exit 2").is_misuse());
+        assert!(!ends_with("exit 1").is_misuse() && !ends_with("kill $$").is_misuse());
+        assert!(run_told(&mut Command::new("true")).is_ok());
     }
 
     #[test]

@@ -20,10 +20,11 @@ enum Need {
     Chromium,
     ChromiumDriver,
     Promtool,
+    Valgrind,
 }
 
 impl Need {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Redis,
         Self::Postgres,
         Self::PgBouncer,
@@ -33,6 +34,7 @@ impl Need {
         Self::Chromium,
         Self::ChromiumDriver,
         Self::Promtool,
+        Self::Valgrind,
     ];
 
     /// Debian's package that brings it.
@@ -49,6 +51,7 @@ impl Need {
             Self::ChromiumDriver => "chromium-driver",
             // There is no package of promtool alone. Where systemd runs, this one starts a server on port 9090.
             Self::Promtool => "prometheus",
+            Self::Valgrind => "valgrind",
         }
     }
 
@@ -64,6 +67,7 @@ impl Need {
             Self::Chromium => find("chromium").is_some(),
             Self::ChromiumDriver => find("chromedriver").is_some(),
             Self::Promtool => find("promtool").is_some(),
+            Self::Valgrind => find("valgrind").is_some(),
         }
     }
 }

@@ -23,6 +23,12 @@ pub(crate) const DENY: Tool = Tool {
 pub(crate) const HACK: Tool =
     Tool { subcommand: "hack", package: "cargo-hack", version: "0.6.46", options: &[] };
 
+pub(crate) const SEMVER_CHECKS: Tool =
+    Tool { subcommand: "semver-checks", package: "cargo-semver-checks", version: "0.51.0", options: &[] };
+
+pub(crate) const FUZZ: Tool =
+    Tool { subcommand: "fuzz", package: "cargo-fuzz", version: "0.13.2", options: &[] };
+
 /// Their authors' release profiles ask for link-time optimisation of the whole program. That costs
 /// minutes, once on every fresh machine, to save milliseconds a run.
 const QUICK_BUILD: [(&str, &str); 3] = [
@@ -82,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_pinned_versions_can_be_compared() {
-        for tool in [DENY, HACK] {
+        for tool in [DENY, HACK, SEMVER_CHECKS, FUZZ] {
             assert!(numbers(tool.version).is_some(), "{tool:?}");
         }
     }
