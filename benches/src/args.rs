@@ -32,7 +32,7 @@ impl Args {
 }
 
 /// Cargo runs a bench in its package's folder, whereas whoever types a path stands in the workspace's.
-fn from_the_workspace(path: &Path) -> PathBuf {
+pub(crate) fn from_the_workspace(path: &Path) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).join(path)
 }

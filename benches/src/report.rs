@@ -2,11 +2,11 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
-    process::ExitCode,
 };
 
 use serde::Serialize;
 
+pub(crate) use crate::exit::exit;
 use crate::{allocations::Allocations, clean::Clean, one_thread::Pair, row::Row};
 
 /// What was measured of a row.
@@ -141,18 +141,6 @@ impl<'a> Line<'a> {
 
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
-}
-
-/// Ends the program: an error goes to stderr and a status of failure.
-pub(crate) fn exit(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to tell if stderr is gone.
-            let _ = writeln!(io::stderr(), "{error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 #[cfg(test)]

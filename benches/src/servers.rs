@@ -2,6 +2,7 @@
 
 mod http;
 mod postgres;
+mod redis;
 mod system;
 
 use std::{
@@ -217,8 +218,10 @@ fn measured(args: &Args, place: Place) -> Result<Vec<Line>, String> {
     let (mut rows, _server): (Vec<ServerRow>, Box<dyn Any>) = if place == Place::ClientsCore {
         let (mut rows, server) = runtime.block_on(http::rows());
         rows.extend(runtime.block_on(system::http_rows(&server)));
+        let (of_redis, redis) = runtime.block_on(redis::rows());
+        rows.extend(of_redis);
         stay_on_core(0)?;
-        (rows, Box::new(server))
+        (rows, Box::new((server, redis)))
     } else {
         let (mut rows, server) = runtime.block_on(postgres::rows());
         rows.retain(|row| row.of_one_caller == (place == Place::OneCore));
@@ -288,4 +291,37 @@ where
     for caller in callers {
         caller.await.expect("no caller panics");
     }
+}
+
+/// Calls of so many callers, each of which takes the time of each of its calls.
+fn timed<F>(
+    group: &'static str,
+    name: &'static str,
+    callers_at_once: u64,
+    call: impl Fn() -> F + Clone + Send + 'static,
+) -> ServerRow
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let latencies = Latencies::default();
+    let all = Arc::clone(&latencies);
+    ServerRow::new(group, name, move |items| {
+        let (call, all) = (call.clone(), Arc::clone(&all));
+        async move {
+            let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
+            callers(callers_at_once, items, move || {
+                let (call, send) = (call.clone(), send.clone());
+                async move {
+                    let start = Instant::now();
+                    call().await;
+                    _ = send.send(start.elapsed().as_nanos() as u64);
+                }
+            })
+            .await;
+            let mut taken = Vec::new();
+            while receive.recv_many(&mut taken, usize::MAX).await > 0 {}
+            all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut taken);
+        }
+    })
+    .telling(&latencies)
 }

@@ -50,36 +50,6 @@ impl Refusal for BoxError {
     }
 }
 
-impl Refusal for recloser::Error<BoxError> {
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::Rejected)
-    }
-}
-
-impl Refusal for failsafe::Error<BoxError> {
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::Rejected)
-    }
-}
-
-impl Refusal for tower_resilience_circuitbreaker::CircuitBreakerError<BoxError> {
-    fn is_refusal(&self) -> bool {
-        self.is_circuit_open()
-    }
-}
-
-impl Refusal for tower_resilience_timelimiter::TimeLimiterError<BoxError> {
-    fn is_refusal(&self) -> bool {
-        self.is_timeout()
-    }
-}
-
-impl Refusal for tower_resilience_ratelimiter::RateLimiterServiceError<BoxError> {
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::RateLimited)
-    }
-}
-
 /// How many calls ended in which way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {

@@ -13,19 +13,14 @@ use tower::{
 use crate::{
     backend::HEALTHY,
     body::{Body, shared, single},
+    ours::{self, ENDPOINTS},
     row::{Expected, Row},
     verdict::Verdict,
 };
 
-const ENDPOINTS: usize = 3;
-
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("balance", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress", |_| {
-            let endpoints = (0..ENDPOINTS).map(|number| (number, Endpoint::new(HEALTHY)));
-            shared(Balance::builder("bench").build(endpoints))
-        }),
+    let others = vec![
         row("buttress sticky", |_| {
             let endpoints = (0..ENDPOINTS).map(|number| (number, Endpoint::new(HEALTHY)));
             shared(Balance::builder("sticky").sticky(|request: &u64| Some(*request)).build(endpoints))
@@ -35,7 +30,8 @@ pub(crate) fn rows() -> Vec<Row> {
             tower(|| PeakEwma::new(HEALTHY, Duration::from_millis(30), nanos, CompleteOnResponse::default()))
         }),
         row("tower pending", |_| tower(|| PendingRequests::new(HEALTHY, CompleteOnResponse::default()))),
-    ]
+    ];
+    [ours::rows_of("balance"), others].concat()
 }
 
 fn tower<S>(endpoint: impl Fn() -> S) -> Box<dyn Body>

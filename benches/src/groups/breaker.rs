@@ -1,25 +1,20 @@
 //! Circuit breakers: closed with all calls good or one in a hundred failing, and open.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc};
 
-use buttress_circuit_breaker::{CircuitBreakerLayer as ButtressLayer, Trip, Window};
-use buttress_core::{Backoff, Rejectable};
 use failsafe::{Config, FailurePolicy, StateMachine, backoff, failure_policy, futures::CircuitBreaker as _};
 use recloser::{AsyncRecloser, Recloser};
-use tokio::runtime::Runtime;
-use tower::{Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service, service_fn};
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 
 use super::FOR_EVER;
 use crate::{
-    backend::{Always, Backend, Broken, DOWN, FLAKY, Fails, Failure, HEALTHY},
+    backend::{Backend, DOWN, FLAKY, Fails, HEALTHY},
     body::{Body, shared},
+    ours::{self, THRESHOLD, WINDOW, by_count, opened},
     row::{Expected, Row},
     verdict::{Refusal, Verdict},
 };
-
-const WINDOW: usize = 100;
-const THRESHOLD: f32 = 0.5;
 
 const CLOSED: Expected = Expected::All(Verdict::Served);
 const FAILING: Expected = Expected::OnePercentFailing;
@@ -27,11 +22,8 @@ const OPEN: Expected = Expected::All(Verdict::Refused);
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, expected, build| Row::new("breaker", name, expected, build);
-    vec![
-        row("buttress count closed", CLOSED, |_| by_count(HEALTHY)),
+    let others = vec![
         row("buttress count closed 1% failing", FAILING, |_| by_count(FLAKY)),
-        row("buttress time slow closed", CLOSED, |_| by_time(HEALTHY)),
-        row("buttress open", OPEN, |runtime| opened(runtime, by_count(Backend::<Always, Failure>::new()))),
         row("recloser closed", CLOSED, |_| by_recloser(HEALTHY)),
         row("recloser closed 1% failing", FAILING, |_| by_recloser(FLAKY)),
         row("recloser async closed", CLOSED, |_| by_async_recloser(HEALTHY)),
@@ -43,30 +35,8 @@ pub(crate) fn rows() -> Vec<Row> {
         row("tower-resilience count closed", CLOSED, |_| by_resilience(HEALTHY)),
         row("tower-resilience count closed 1% failing", FAILING, |_| by_resilience(FLAKY)),
         row("tower-resilience open", OPEN, |runtime| opened(runtime, by_resilience(DOWN))),
-    ]
-}
-
-/// The breaker of that body after its backend has failed often enough to open it.
-fn opened(runtime: &Runtime, mut body: Box<dyn Body>) -> Box<dyn Body> {
-    body.run(runtime, 2 * WINDOW as u64);
-    body
-}
-
-/// The defaults, but for how long it stays open: half of the last 100 calls.
-fn by_count<F, E>(inner: Backend<F, E>) -> Box<dyn Body>
-where
-    F: Fails,
-    E: From<Broken> + Rejectable + Refusal + 'static,
-{
-    shared(ButtressLayer::builder("count").open_for(Backoff::constant(FOR_EVER)).build().layer(inner))
-}
-
-/// A window of time that also looks for slow calls, and so reads the clock before and after each.
-fn by_time<F: Fails>(inner: Backend<F>) -> Box<dyn Body> {
-    let trip = Window::time(Duration::from_secs(10))
-        .and_then(|window| Trip::failure_rate(THRESHOLD.into(), window)?.with_slow_rate(THRESHOLD.into()))
-        .expect("the window and the rates are valid");
-    shared(ButtressLayer::builder("time").trip(trip).build().layer(inner))
+    ];
+    [ours::rows_of("breaker"), others].concat()
 }
 
 /// recloser is no tower service. It is handed a call that returns at once, which costs it least: no `Arc` to clone.
@@ -107,4 +77,22 @@ fn by_resilience<F: Fails>(inner: Backend<F>) -> Box<dyn Body> {
         .build()
         .expect("the thresholds are valid");
     shared(layer.layer(inner))
+}
+
+impl Refusal for recloser::Error<BoxError> {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Rejected)
+    }
+}
+
+impl Refusal for failsafe::Error<BoxError> {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Rejected)
+    }
+}
+
+impl Refusal for tower_resilience_circuitbreaker::CircuitBreakerError<BoxError> {
+    fn is_refusal(&self) -> bool {
+        self.is_circuit_open()
+    }
 }

@@ -10,23 +10,17 @@ use tower_resilience_bulkhead::{BulkheadLayer as ResilienceLayer, BulkheadServic
 use crate::{
     backend::HEALTHY,
     body::shared,
+    ours::{self, LIMIT, fixed},
     row::{Expected, Row},
     verdict::{Refusal, Verdict},
 };
 
-const LIMIT: u32 = 1_000;
-
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("bulkhead", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress fixed", |_| shared(BulkheadLayer::new("fixed", fixed()).layer(HEALTHY))),
+    let others = vec![
         row("buttress fixed queue", |_| {
             let queue = Queue::try_new(LIMIT, Duration::from_secs(1)).expect("the queue is valid");
             shared(BulkheadLayer::builder("queue", fixed()).queue(queue).build().layer(HEALTHY))
-        }),
-        row("buttress adaptive", |_| {
-            let limit = Limit::adaptive(Adaptive::aimd());
-            shared(BulkheadLayer::new("adaptive", limit).layer(HEALTHY))
         }),
         row("tower", |_| shared(ConcurrencyLimit::new(HEALTHY, LIMIT as usize))),
         row("tower-resilience", |_| {
@@ -47,7 +41,8 @@ pub(crate) fn rows() -> Vec<Row> {
             let aimd = Aimd::builder().build().expect("the defaults are valid");
             shared(AdaptiveLimiterLayer::new(aimd).layer(service_fn(later)))
         }),
-    ]
+    ];
+    [ours::rows_of("bulkhead"), others].concat()
 }
 
 /// Answers at the second poll.
@@ -60,10 +55,6 @@ fn later(request: u64) -> impl Future<Output = Result<u64, BoxError>> {
         cx.waker().wake_by_ref();
         Poll::Pending
     })
-}
-
-fn fixed() -> Limit {
-    Limit::fixed(LIMIT).expect("the limit is valid")
 }
 
 impl Refusal for BulkheadServiceError<BoxError> {

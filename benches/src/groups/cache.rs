@@ -16,13 +16,12 @@ use tower_resilience_cache::{CacheError, CacheLayer as ResilienceLayer};
 
 use crate::{
     body::{Body, shared},
+    ours::{self, ROOM},
     row::{Expected, Row},
     verdict::{Refusal, Verdict},
 };
 
 const KEYS: u64 = 100_000;
-/// Room for all keys, so that each call is a hit.
-const ROOM: u64 = 2 * KEYS;
 /// Requests after which they come again.
 const REQUESTS: usize = 1 << 18;
 
@@ -145,8 +144,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("cache", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress hit one key", |runtime| buttress(runtime, one, HOUR)),
+    let others = vec![
         row("buttress hit zipf", |runtime| buttress(runtime, zipf, HOUR)),
         row("buttress hit one key for ever", |runtime| buttress(runtime, one, Duration::MAX)),
         row("buttress handle one key", |runtime| handle(runtime, one)),
@@ -157,7 +155,8 @@ pub(crate) fn rows() -> Vec<Row> {
         row("moka zipf", |runtime| moka(runtime, zipf)),
         row("tower-resilience one key", |runtime| tower_resilience(runtime, one)),
         row("tower-resilience zipf", |runtime| tower_resilience(runtime, zipf)),
-    ]
+    ];
+    [ours::rows_of("cache"), others].concat()
 }
 
 impl Refusal for CacheError<BoxError> {

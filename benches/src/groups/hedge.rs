@@ -12,6 +12,7 @@ use tower_resilience_hedge::{HedgeError, HedgeLayer};
 use crate::{
     backend::{Backend, Broken, HEALTHY, Never},
     body::{shared, single},
+    ours,
     row::{Expected, Row},
     verdict::{Refusal, Verdict},
 };
@@ -23,8 +24,7 @@ const FEWEST: u64 = 100;
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("hedge", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress in time", |_| shared(ButtressLayer::new("in time", CloneRequest).layer(HEALTHY))),
+    let others = vec![
         row("buttress fixed in time", |_| {
             shared(ButtressLayer::new("fixed in time", CloneRequest).delay(DELAY).layer(HEALTHY))
         }),
@@ -34,7 +34,8 @@ pub(crate) fn rows() -> Vec<Row> {
             // It clones errors, which `BoxError` does not.
             shared(layer.layer(Backend::<Never, Broken>::new()))
         }),
-    ]
+    ];
+    [ours::rows_of("hedge"), others].concat()
 }
 
 /// The policy that tower leaves to its user.

@@ -9,19 +9,16 @@ mod hedge;
 mod physical;
 mod rate_limit;
 mod retry;
+mod stack;
 mod telemetry;
 mod timeout;
 
-use std::time::Duration;
+use crate::{
+    ours::{FOR_EVER, UNREACHED},
+    row::Row,
+};
 
-use crate::row::Row;
-
-pub(crate) use self::physical::bare;
-
-/// Longer than any measurement.
-const FOR_EVER: Duration = Duration::from_secs(3_600);
-/// A rate that no measurement reaches, a second.
-const UNREACHED: u32 = 1_000_000_000;
+pub(crate) use crate::ours::bare;
 
 pub(crate) fn rows() -> Vec<Row> {
     [
@@ -36,6 +33,7 @@ pub(crate) fn rows() -> Vec<Row> {
         batch::rows(),
         balance::rows(),
         telemetry::rows(),
+        stack::rows(),
     ]
     .concat()
 }

@@ -18,17 +18,13 @@ use super::FOR_EVER;
 use crate::{
     backend::HEALTHY,
     body::{Body, shared},
+    ours::bare,
     row::{Expected, Row},
     verdict::Verdict,
 };
 
 const GROUP: &str = "physical";
 const SERVED: Expected = Expected::All(Verdict::Served);
-
-/// The backend without any layer.
-pub(crate) fn bare() -> Row {
-    Row::new(GROUP, "bare", SERVED, |_| shared(HEALTHY))
-}
 
 thread_local! {
     static CELL: Cell<u64> = const { Cell::new(0) };

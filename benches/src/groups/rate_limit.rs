@@ -3,7 +3,7 @@
 use std::{future::ready, num::NonZeroU32, sync::Arc, thread, time::Duration};
 
 use buttress_rate_limit::{
-    Limit, Rate as OurRate, RateLimitLayer,
+    Limit, Rate as OurRate,
     cluster::{ClusterLayer, MemoryStore},
 };
 use governor::{Quota, RateLimiter};
@@ -19,6 +19,7 @@ use super::UNREACHED;
 use crate::{
     backend::HEALTHY,
     body::{Body, shared, single},
+    ours::{self, FEW_KEYS, key, limited, limited_by_key},
     row::{Expected, Row},
     verdict::{Refusal, Verdict},
 };
@@ -38,37 +39,7 @@ impl Refusal for Governed {
     }
 }
 
-fn buttress(limit: Limit) -> Box<dyn Body> {
-    shared(RateLimitLayer::new("direct", limit).layer(HEALTHY))
-}
-
-const FEW_KEYS: u32 = 10_000;
 const MANY_KEYS: u32 = 1_000_000;
-
-/// The key of a request, of so many: another one each time, and none near the last, as clients come.
-fn key(request: u64, keys: u32) -> u64 {
-    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mixed = request.wrapping_mul(ODD);
-    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(ODD);
-    ((mixed >> 32) * u64::from(keys)) >> 32
-}
-
-/// All keys are there when it is measured, and have units out for hours: none is forgotten meanwhile.
-fn buttress_keyed<const KEYS: u32>(_: &Runtime) -> Box<dyn Body> {
-    const YEAR: Duration = Duration::from_secs(365 * 86_400);
-    let rate = OurRate::try_new(UNREACHED, YEAR).expect("the rate is valid");
-    let layer = RateLimitLayer::builder("keyed", Limit::gcra(rate, UNREACHED).expect("the burst is valid"))
-        .keyed(|request: &u64| key(*request, KEYS))
-        .capacity(KEYS as usize)
-        .build();
-    let limiter = layer.limiter();
-    for key in 0..u64::from(KEYS) {
-        limiter.try_acquire(&key, UNREACHED / 1_000).expect("it is the first of that key");
-    }
-    // A few find no place of their own in a table that is full.
-    assert!(limiter.active_keys() >= KEYS as usize / 100 * 99, "{} keys", limiter.active_keys());
-    shared(layer.layer(HEALTHY))
-}
 
 /// Decides on leases, which a task takes from the store meanwhile: on a thread of its own, as the one that is measured runs
 /// nothing else, to the end of the program.
@@ -114,20 +85,14 @@ fn unreached() -> Quota {
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("rate-limit", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress gcra", |_| {
-            let limit = Limit::gcra(OurRate::per_second(UNREACHED), UNREACHED);
-            buttress(limit.expect("the burst is valid"))
-        }),
-        row("buttress counter", |_| buttress(OurRate::per_second(UNREACHED).into())),
+    let others = vec![
         row("buttress log", |_| {
             // As many as a log can be long, in so short a time that they are not reached.
-            let rate = OurRate::try_new(Limit::LONGEST_LOG, Duration::from_millis(5));
-            buttress(Limit::sliding_log(rate.expect("the rate is valid")).expect("the log is not too long"))
+            let rate = OurRate::try_new(Limit::MAX_LOG, Duration::from_millis(5));
+            limited(Limit::sliding_log(rate.expect("the rate is valid")).expect("the log is not too long"))
         }),
         row("buttress leased", buttress_leased),
-        row("buttress keyed 10k", buttress_keyed::<FEW_KEYS>).filled_with(FEW_KEYS),
-        row("buttress keyed 1m", buttress_keyed::<MANY_KEYS>).filled_with(MANY_KEYS),
+        row("buttress keyed 1m", limited_by_key::<MANY_KEYS>).filled_with(MANY_KEYS),
         row("governor direct", |_| {
             let limiter = Arc::new(RateLimiter::direct(unreached()));
             let mut inner = HEALTHY;
@@ -152,21 +117,12 @@ pub(crate) fn rows() -> Vec<Row> {
                 .expect("the limit is valid");
             shared(layer.layer(HEALTHY))
         }),
-    ]
+    ];
+    [ours::rows_of("rate-limit"), others].concat()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn keys_are_walked_far_and_wide() {
-        let walked: Vec<u64> = (0..100_000).map(|request| key(request, FEW_KEYS)).collect();
-        assert!(walked.iter().all(|key| *key < u64::from(FEW_KEYS)));
-        assert!(walked.iter().collect::<HashSet<_>>().len() > 9_900, "ten times as many calls as keys");
-        let near = walked.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 100).count();
-        assert!(near < 4_000, "one in fifty is near by chance, not {near} in 100,000");
+impl Refusal for tower_resilience_ratelimiter::RateLimiterServiceError<BoxError> {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::RateLimited)
     }
 }

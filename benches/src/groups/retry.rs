@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use buttress_retry::RetryLayer as ButtressLayer;
 use tokio::time::Sleep;
 use tower::{
     BoxError, Layer,
@@ -18,6 +17,7 @@ use tower_resilience_retry::{RetryBudgetBuilder, RetryConfigBuilder, RetryLayer}
 use crate::{
     backend::HEALTHY,
     body::shared,
+    ours,
     row::{Expected, Row},
     verdict::Verdict,
 };
@@ -28,8 +28,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("retry", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress budget ok", |_| shared(ButtressLayer::new("ok").layer(HEALTHY))),
+    let others = vec![
         row("tower", |_| shared(Retry::new(Persistent::new(None), HEALTHY))),
         row("tower budget", |_| {
             let budget = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
@@ -40,19 +39,20 @@ pub(crate) fn rows() -> Vec<Row> {
             let budget = RetryBudgetBuilder::new().token_bucket().build().expect("its defaults are valid");
             shared(resilience().budget(budget).build().layer(HEALTHY))
         }),
-    ]
+    ];
+    [ours::rows_of("retry"), others].concat()
 }
 
 /// The policy that tower leaves to its user: some attempts, a backoff between them, a budget for all callers.
 #[derive(Clone)]
-struct Persistent {
+pub(super) struct Persistent {
     left: usize,
     backoff: ExponentialBackoff<HasherRng>,
     budget: Option<Arc<TpsBudget>>,
 }
 
 impl Persistent {
-    fn new(budget: Option<TpsBudget>) -> Self {
+    pub(super) fn new(budget: Option<TpsBudget>) -> Self {
         let mut backoff = ExponentialBackoffMaker::new(FIRST_DELAY, LONGEST_DELAY, 0.5, HasherRng::default())
             .expect("the delays are valid");
         Self { left: ATTEMPTS - 1, backoff: backoff.make_backoff(), budget: budget.map(Arc::new) }

@@ -23,6 +23,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use crate::{
     backend::HEALTHY,
     body::shared,
+    ours,
     row::{Expected, Row},
     verdict::Verdict,
 };
@@ -32,11 +33,7 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, build| Row::new("telemetry", name, Expected::All(Verdict::Served), build);
-    vec![
-        row("buttress histogram", |_| {
-            let layer = TelemetryLayer::new("bench", &Registry::new()).expect("the registry is empty");
-            shared(layer.layer(HEALTHY))
-        }),
+    let others = vec![
         row("buttress histogram two layers", |_| {
             let registry = Registry::new();
             let layer = |name| TelemetryLayer::new(name, &registry).expect("there is none of that name");
@@ -74,7 +71,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 }
             }))
         }),
-    ]
+    ];
+    [ours::rows_of("telemetry"), others].concat()
 }
 
 /// Asks for the same address in every call.

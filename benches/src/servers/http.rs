@@ -1,10 +1,6 @@
 //! Small answers of an nginx over connections that are kept, 64 at a time.
 
-use std::{
-    future::Future,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use buttress_bulkhead::{BulkheadLayer, Limit};
 use buttress_circuit_breaker::CircuitBreakerLayer;
@@ -22,10 +18,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
-use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
-use super::{Latencies, ServerRow, callers};
+use super::ServerRow;
 
 const CALLERS: u64 = 64;
 const ANSWER: &str = "hello, this is a small answer";
@@ -75,7 +70,7 @@ pub(super) async fn rows() -> (Vec<ServerRow>, Nginx) {
     };
     let layers = {
         let layers = stack(HttpClient::builder().build::<Body>().expect("it is valid"));
-        let stack = TimeoutLayer::new(Duration::from_secs(30)).named("total").layer(layers);
+        let stack = TimeoutLayer::new(Duration::from_secs(30)).name("total").layer(layers);
         let uri: Uri = url.parse().expect("it is valid");
         row("http", "buttress layers 64", move || {
             let mut stack = stack.clone();
@@ -128,7 +123,7 @@ where
         .layer(RateLimitLayer::new("client", rate))
         .layer(RetryLayer::new("client").classify(StatusClassifier).requests(Idempotent))
         .layer(CircuitBreakerLayer::builder("client").classify(StatusClassifier).build())
-        .layer(TimeoutLayer::new(Duration::from_secs(10)).named("attempt"))
+        .layer(TimeoutLayer::new(Duration::from_secs(10)).name("attempt"))
         .layer(BulkheadLayer::new("client", limit))
         .service(client)
 }
@@ -159,25 +154,8 @@ pub(super) fn row<F>(
 where
     F: Future<Output = Bytes> + Send + 'static,
 {
-    let latencies = Latencies::default();
-    let all = Arc::clone(&latencies);
-    ServerRow::new(group, name, move |items| {
-        let (call, all) = (call.clone(), Arc::clone(&all));
-        async move {
-            let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
-            callers(CALLERS, items, move || {
-                let (call, send) = (call.clone(), send.clone());
-                async move {
-                    let start = Instant::now();
-                    assert_eq!(call().await, ANSWER);
-                    _ = send.send(start.elapsed().as_nanos() as u64);
-                }
-            })
-            .await;
-            let mut taken = Vec::new();
-            while receive.recv_many(&mut taken, usize::MAX).await > 0 {}
-            all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut taken);
-        }
+    super::timed(group, name, CALLERS, move || {
+        let answer = call();
+        async move { assert_eq!(answer.await, ANSWER) }
     })
-    .telling(&latencies)
 }

@@ -41,11 +41,11 @@ pub(super) async fn http_rows(nginx: &Nginx) -> Vec<ServerRow> {
             .expect("the registry is empty");
         let stack = ServiceBuilder::new()
             .layer(telemetry)
-            .layer(TimeoutLayer::new(TOTAL).named("by hand"))
+            .layer(TimeoutLayer::new(TOTAL).name("by hand"))
             .layer(RateLimitLayer::builder("by hand", rate()).wait(Duration::ZERO).build())
             .layer(RetryLayer::new("by hand").retries(3).classify(StatusClassifier).requests(Idempotent))
             .layer(CircuitBreakerLayer::builder("by hand").trip(trip()).classify(StatusClassifier).build())
-            .layer(TimeoutLayer::new(ATTEMPT).named("by hand attempt"))
+            .layer(TimeoutLayer::new(ATTEMPT).name("by hand attempt"))
             .layer(BulkheadLayer::builder("by hand", limit()).classify(StatusClassifier).build())
             .service(HttpClient::builder().build::<Body>().expect("it is valid"));
         let client = ApiClient::builder("by hand").base_url(nginx.url()).timeout(TOTAL);
@@ -88,11 +88,11 @@ pub(super) async fn query_rows(url: &str) -> Vec<ServerRow> {
         let config = PostgresConfig::from_url(url).expect("it is valid").with_max_overflow(30);
         let stack = ServiceBuilder::new()
             .layer(telemetry)
-            .layer(TimeoutLayer::new(TOTAL).named("by hand"))
+            .layer(TimeoutLayer::new(TOTAL).name("by hand"))
             .layer(RateLimitLayer::builder("by hand", rate()).wait(Duration::ZERO).build())
             .layer(RetryLayer::new("by hand").retries(3).classify(SqlStateClassifier).requests(only_reads))
             .layer(CircuitBreakerLayer::builder("by hand").trip(trip()).classify(SqlStateClassifier).build())
-            .layer(TimeoutLayer::new(ATTEMPT).named("by hand attempt"))
+            .layer(TimeoutLayer::new(ATTEMPT).name("by hand attempt"))
             .layer(BulkheadLayer::builder("by hand", limit()).classify(SqlStateClassifier).build())
             .service(Postgres::new(config).expect("it is valid"));
         ServerRow::new("system", "by hand query", move |items| {
