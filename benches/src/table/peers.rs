@@ -16,7 +16,10 @@ const FURTHER: &[(&str, &[&str])] = &[
     ("retry/buttress budget ok", &["retry/tower", "retry/tower-resilience budget"]),
     ("hedge/buttress in time", &["hedge/tower-resilience"]),
     ("hedge/buttress fixed in time", &["hedge/tower-resilience"]),
-    ("rate-limit/buttress gcra", &["rate-limit/governor direct"]),
+    (
+        "rate-limit/buttress gcra",
+        &["rate-limit/governor direct", "rate-limit/tower", "rate-limit/tower-resilience sliding counter"],
+    ),
     ("rate-limit/buttress counter", &["rate-limit/tower", "rate-limit/tower-resilience sliding counter"]),
     ("bulkhead/buttress fixed", &["bulkhead/tower-resilience"]),
     ("cache/buttress hit one key", &["cache/moka one key", "cache/tower-resilience one key"]),
