@@ -3,6 +3,7 @@
 mod about;
 mod asked;
 mod chart;
+mod hand_over;
 mod layout;
 mod markdown;
 mod peers;

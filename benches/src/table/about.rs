@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, path::Path, process::Command, thread, time::Sys
 
 use serde::{Deserialize, Serialize};
 
-use super::{package, read};
+use super::{hand_over, package, read};
 
 /// Where and with what it was measured. Nothing that tells whose machine it was.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub(super) struct About {
     pub(super) cpu: String,
     pub(super) cores: usize,
     pub(super) memory_gib: u64,
+    /// From one processor to another.
+    pub(super) hand_over_nanos: f64,
     pub(super) kernel: String,
     pub(super) rustc: String,
     pub(super) postgres: String,
@@ -59,6 +61,7 @@ impl About {
             cpu: cpu(&read(Path::new("/proc/cpuinfo"))?)?,
             cores: thread::available_parallelism().map_err(|error| error.to_string())?.get(),
             memory_gib: memory(&read(Path::new("/proc/meminfo"))?)?,
+            hand_over_nanos: hand_over::nanos(),
             kernel: read(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned(),
             rustc: rustc()?,
             postgres: server("postgres")?,

@@ -84,6 +84,7 @@ fn machine(about: &About) -> String {
         ("date", &about.date),
         ("processor", &format!("{}, {cores}", about.cpu)),
         ("memory", &format!("{} GiB", about.memory_gib)),
+        ("a cache line from one core to the other", &format!("{:.0} ns", about.hand_over_nanos)),
         ("kernel", &format!("Linux {}", about.kernel)),
         ("compiler", &about.rustc),
         ("servers", &[&*about.postgres, &about.redis, &about.nginx].join("; ")),
