@@ -51,7 +51,7 @@ fn wait_for(word: &AtomicU64, number: u64) {
         hint::spin_loop();
         looks = looks.wrapping_add(1);
         // Where there is but one processor, or it is taken away.
-        if looks.is_multiple_of(100_000) {
+        if looks.is_multiple_of(1_000) {
             thread::yield_now();
         }
     }
@@ -63,6 +63,6 @@ mod tests {
 
     #[test]
     fn it_takes_some_time_and_ends() {
-        assert!(nanos() > 1.0);
+        assert!(round() > 1.0);
     }
 }
