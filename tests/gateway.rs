@@ -173,18 +173,22 @@ async fn an_order_is_placed_once_for_each_key_with_its_job() {
     app.close(Duration::from_secs(5)).await;
 }
 
+/// An application whose Redis can go away.
+async fn behind_a_proxy(database: &TestDatabase, redis: &RedisServer) -> (App, FaultProxy) {
+    let proxy = FaultProxy::start(redis.addr()).await;
+    let settings = Settings {
+        database_url: Some(database.url()),
+        redis_url: Some(format!("redis://{}", proxy.addr())),
+        ..Settings::default()
+    };
+    (App::start(settings).await.unwrap(), proxy)
+}
+
 /// A cache that does not answer costs one caller its patience now and then, not each of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_in_a_black_hole_costs_next_to_nothing() {
     let (database, redis) = (TestDatabase::new().await, RedisServer::start().await);
-    let proxy = FaultProxy::start(redis.addr()).await;
-    let app = App::start(Settings {
-        database_url: Some(database.url()),
-        redis_url: Some(format!("redis://{}", proxy.addr())),
-        ..Settings::default()
-    })
-    .await
-    .unwrap();
+    let (app, proxy) = behind_a_proxy(&database, &redis).await;
     let router = app.router();
     let ada = r#"{"name":"Ada","email":"ada@example.com"}"#;
     assert_eq!(ask(&router, Method::POST, "/users", ada).await.0, 201);
@@ -204,14 +208,7 @@ async fn redis_in_a_black_hole_costs_next_to_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_redis_does_not_take_is_not_waited_for() {
     let (database, redis) = (TestDatabase::new().await, RedisServer::start().await);
-    let proxy = FaultProxy::start(redis.addr()).await;
-    let app = App::start(Settings {
-        database_url: Some(database.url()),
-        redis_url: Some(format!("redis://{}", proxy.addr())),
-        ..Settings::default()
-    })
-    .await
-    .unwrap();
+    let (app, proxy) = behind_a_proxy(&database, &redis).await;
     let many = "insert into users (name, email) select 'Ada', format('%s@example.com', n) from generate_series(1, 50) as n";
     app.system().execute(Query::new(many)).await.unwrap();
     let router = app.router();
